@@ -1,0 +1,54 @@
+//! The snapshots there are, and the one that is meant.
+
+use super::select::{Filters, Known, SelectError, Wanted, admitted, select};
+use crate::repo::documents::Snapshot;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Host and roots as one text: what sequence numbers and retention go by.
+pub fn source(snapshot: &Snapshot) -> String {
+    let mut source = text(&snapshot.document.host.0);
+    for root in &snapshot.document.roots {
+        source.push(' ');
+        source.push_str(&text(&root.path.0));
+    }
+    source
+}
+
+/// A snapshot, as far as choosing one needs it.
+pub fn known(snapshot: &Snapshot) -> Known {
+    let document = &snapshot.document;
+    Known {
+        id: snapshot.id,
+        source: source(snapshot),
+        host: text(&document.host.0),
+        sequence: document.sequence,
+        taken: document.started,
+        tags: document.tags.iter().map(|tag| text(&tag.0)).collect(),
+    }
+}
+
+/// Finds the one snapshot that is meant. Forgotten ones are found by their id only.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn choose<'a>(
+    wanted: &Wanted,
+    snapshots: &'a [Snapshot],
+    filters: &Filters,
+) -> Result<&'a Snapshot, SelectError> {
+    let by_id = matches!(wanted, Wanted::Id(_));
+    let candidates: Vec<Known> = snapshots.iter().filter(|s| by_id || !s.forgotten).map(known).collect();
+    let id = select(wanted, &candidates, filters)?.id;
+    let none = || SelectError::NoneMatch { wanted: wanted.clone(), filtered: false };
+    snapshots.iter().find(|s| s.id == id).ok_or_else(none)
+}
+
+/// The snapshots that the filters admit, in the order given; forgotten ones only if asked for.
+pub fn listed<'a>(snapshots: &'a [Snapshot], filters: &Filters, all: bool) -> Vec<&'a Snapshot> {
+    let candidates: Vec<Known> = snapshots.iter().filter(|s| all || !s.forgotten).map(known).collect();
+    let admitted: Vec<_> = admitted(&candidates, filters).iter().map(|one| one.id).collect();
+    snapshots.iter().filter(|s| admitted.contains(&s.id)).collect()
+}

@@ -1,0 +1,15 @@
+//! Answers about snapshots, read from documents and manifests without unpacking anything.
+
+pub mod compare;
+pub mod content;
+pub mod cursor;
+pub mod diff;
+pub mod export;
+pub mod list;
+pub mod live;
+pub mod ls;
+pub mod paths;
+pub mod pattern;
+pub mod select;
+pub mod tar;
+pub mod versions;

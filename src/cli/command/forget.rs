@@ -1,0 +1,292 @@
+//! `forget`: by name, or by a policy that says why it keeps what it keeps.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::snapshots::joined;
+use crate::base::Exit;
+use crate::base::id::SnapshotId;
+use crate::base::name::{Name, shown};
+use crate::base::size;
+use crate::base::time::Timestamp;
+use crate::catalog::list::{choose, listed, source};
+use crate::catalog::select::Filters;
+use crate::cli::args::{self, FilterArgs};
+use crate::cli::context::{Context, whoami};
+use crate::cli::error::CommandError;
+use crate::cli::table::{Kind, Table};
+use crate::format::snapshot::Tombstone;
+use crate::repo::Repo;
+use crate::repo::documents::Snapshot;
+use crate::retention::policy::{Candidate, Judgement, Policy, judge};
+
+/// Forget snapshots, by name or by rules
+///
+/// A forgotten snapshot can be taken back with --undo until a prune removes it. Rules are applied to the
+/// snapshots of each host and set of paths by themselves, in UTC; a snapshot stays if any rule keeps it. The
+/// newest complete one always stays.
+#[derive(clap::Args)]
+pub struct ForgetArgs {
+    /// Forget just these
+    #[arg(value_name = "SNAPSHOT", conflicts_with_all = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "keep_within", "keep_tag"])]
+    snapshots: Vec<OsString>,
+    /// Keep the newest N
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_last: u32,
+    /// Keep one for each of the newest N hours that have one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_hourly: u32,
+    /// Keep one for each of the newest N days that have one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_daily: u32,
+    /// Keep one for each of the newest N weeks that have one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_weekly: u32,
+    /// Keep one for each of the newest N months that have one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_monthly: u32,
+    /// Keep one for each of the newest N years that have one
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_yearly: u32,
+    /// Keep all taken at most so long before the newest, such as 36h or 14d
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    keep_within: Option<Duration>,
+    /// Keep all with this tag
+    #[arg(long, value_name = "TAG")]
+    keep_tag: Vec<String>,
+    /// What for
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<OsString>,
+    /// Forget nothing; show what would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Take back that these were forgotten
+    #[arg(long, requires = "snapshots", conflicts_with = "dry_run")]
+    undo: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
+}
+
+/// A snapshot and what becomes of it. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Judged {
+    id: SnapshotId,
+    short_id: String,
+    time: Timestamp,
+    host: Name,
+    roots: Vec<Name>,
+    keep: bool,
+    reasons: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    dry_run: bool,
+    kept: Vec<Judged>,
+    forgotten: Vec<Judged>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If a snapshot is not found, or the policy is refused; nothing is forgotten then.
+pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
+    let repo = context.open_repo()?;
+    let snapshots = context.snapshots(&repo)?;
+    let filters = args.filters.filters(context)?;
+    if args.undo {
+        return undo(args, context, &repo, &snapshots, &filters);
+    }
+    let judged = if args.snapshots.is_empty() {
+        by_policy(args, context, &snapshots, &filters)?
+    } else {
+        named(args, &snapshots, &filters)?.into_iter().map(|s| describe(s, false, Vec::new())).collect()
+    };
+    let going: Vec<SnapshotId> = judged.iter().filter(|one| !one.keep).map(|one| one.id).collect();
+    if !args.dry_run {
+        for &id in &going {
+            repo.forget(&tombstone(args, &repo, id))?;
+        }
+        record(args, context, &repo, "forget", &going);
+    }
+    show(judged, args, context)?;
+    Ok(Exit::Done)
+}
+
+fn named<'s>(
+    args: &ForgetArgs,
+    snapshots: &'s [Snapshot],
+    filters: &Filters,
+) -> Result<Vec<&'s Snapshot>, CommandError> {
+    let mut found: Vec<&Snapshot> = Vec::new();
+    for text in &args.snapshots {
+        let snapshot = choose(&args::snapshot(text)?, snapshots, filters)?;
+        if found.iter().all(|other| other.id != snapshot.id) {
+            found.push(snapshot);
+        }
+    }
+    Ok(found)
+}
+
+fn policy(args: &ForgetArgs) -> Policy {
+    Policy {
+        keep_last: args.keep_last,
+        keep_hourly: args.keep_hourly,
+        keep_daily: args.keep_daily,
+        keep_weekly: args.keep_weekly,
+        keep_monthly: args.keep_monthly,
+        keep_yearly: args.keep_yearly,
+        keep_within: args.keep_within,
+        keep_tags: args.keep_tag.clone(),
+    }
+}
+
+fn by_policy(
+    args: &ForgetArgs,
+    context: &Context,
+    snapshots: &[Snapshot],
+    filters: &Filters,
+) -> Result<Vec<Judged>, CommandError> {
+    let policy = policy(args);
+    if policy.is_empty() {
+        return Err(CommandError::usage("there is nothing to go by")
+            .next("name snapshots, or give rules such as --keep-daily 7 --keep-weekly 5"));
+    }
+    let found = listed(snapshots, filters, false);
+    let candidates: Vec<Candidate> = found.iter().map(|snapshot| candidate(snapshot)).collect();
+    let judgements = judge(&policy, &candidates, context.clock().now())?;
+    let judged = |(snapshot, Judgement { keep, reasons, .. }): (&&Snapshot, Judgement)| {
+        describe(snapshot, keep, reasons)
+    };
+    Ok(found.iter().zip(judgements).map(judged).collect())
+}
+
+// Drills are recorded in the logbook, which nothing writes yet.
+fn candidate(snapshot: &Snapshot) -> Candidate {
+    let document = &snapshot.document;
+    Candidate {
+        id: snapshot.id,
+        group: source(snapshot),
+        sequence: document.sequence,
+        taken: document.started,
+        tags: document.tags.iter().map(|tag| String::from_utf8_lossy(&tag.0).into_owned()).collect(),
+        drilled: false,
+        partial: document.is_partial(),
+    }
+}
+
+fn describe(snapshot: &Snapshot, keep: bool, reasons: Vec<String>) -> Judged {
+    Judged {
+        id: snapshot.id,
+        short_id: snapshot.id.short(),
+        time: snapshot.document.started,
+        host: snapshot.document.host.clone(),
+        roots: snapshot.document.roots.iter().map(|root| root.path.clone()).collect(),
+        keep,
+        reasons,
+    }
+}
+
+fn tombstone(args: &ForgetArgs, repo: &Repo, snapshot: SnapshotId) -> Tombstone {
+    let (host, user) = whoami();
+    Tombstone {
+        lifeboat: "tombstone".to_owned(),
+        version: 1,
+        repository: repo.config().id.clone(),
+        snapshot,
+        at: repo.clock().now(),
+        by: Name([&user.0[..], b"@", &host.0[..]].concat()),
+        why: args.reason.as_deref().map(Name::from),
+    }
+}
+
+// Tombstones need no key, so a host without one may forget; its act is in no logbook then.
+fn record(args: &ForgetArgs, context: &Context, repo: &Repo, kind: &str, snapshots: &[SnapshotId]) {
+    if snapshots.is_empty() {
+        return;
+    }
+    let reason = args.reason.as_deref().map(Name::from);
+    match context.writer_key(repo) {
+        Ok(key) => {
+            context.record(repo, &key, kind, json!({"snapshots": snapshots, "reason": reason}));
+        }
+        Err(error) => context.warn("not-recorded", &format!("not in the logbook: {}", error.message())),
+    }
+}
+
+fn undo(
+    args: &ForgetArgs,
+    context: &Context,
+    repo: &Repo,
+    snapshots: &[Snapshot],
+    filters: &Filters,
+) -> Result<Exit, CommandError> {
+    let found = named(args, snapshots, filters)?;
+    if let Some(known) = found.iter().find(|snapshot| !snapshot.forgotten) {
+        return Err(CommandError::new(Exit::Failed, format!("{} is not forgotten", known.id.short()))
+            .next("lifeboat snapshots --all marks those that are"));
+    }
+    for snapshot in &found {
+        repo.remember(snapshot.id)?;
+    }
+    let ids: Vec<SnapshotId> = found.iter().map(|snapshot| snapshot.id).collect();
+    record(args, context, repo, "remember", &ids);
+    let back: Vec<Judged> = found.iter().map(|s| describe(s, true, vec!["taken back".to_owned()])).collect();
+    show(back, args, context)?;
+    Ok(Exit::Done)
+}
+
+fn show(judged: Vec<Judged>, args: &ForgetArgs, context: &Context) -> Result<(), CommandError> {
+    let (kept, forgotten): (Vec<Judged>, Vec<Judged>) = judged.into_iter().partition(|one| one.keep);
+    if context.json() {
+        return context.document(&Answer { dry_run: args.dry_run, kept, forgotten });
+    }
+    if !kept.is_empty() {
+        context.print(&table(&kept, "kept because", context))?;
+    }
+    if !forgotten.is_empty() {
+        let gap = if kept.is_empty() { "" } else { "\n" };
+        let title = if args.dry_run { "would be forgotten" } else { "forgotten" };
+        context.print(&format!("{gap}{}", table(&forgotten, title, context)))?;
+    }
+    context.say(summary(kept.len() as u64, forgotten.len() as u64, args));
+    Ok(())
+}
+
+fn summary(kept: u64, forgotten: u64, args: &ForgetArgs) -> String {
+    if args.undo {
+        return format!("{} taken back", size::plural(kept, "snapshot"));
+    }
+    let verb = if args.dry_run { "would be forgotten" } else { "forgotten" };
+    let mut text = format!("{} {verb}", size::plural(forgotten, "snapshot"));
+    if args.snapshots.is_empty() {
+        text.push_str(&format!(", {} kept", size::count(kept)));
+    }
+    if !args.dry_run && forgotten > 0 {
+        text.push_str("; lifeboat prune frees their space, lifeboat forget --undo takes it back until then");
+    }
+    text
+}
+
+fn table(judged: &[Judged], title: &str, context: &Context) -> String {
+    let mut table = Table::new(&[
+        ("id", Kind::Word),
+        ("time (UTC)", Kind::Word),
+        ("host", Kind::Word),
+        ("paths", Kind::Text),
+        (title, Kind::Text),
+    ]);
+    for one in judged {
+        table.row([
+            if context.verbose() { one.id.to_hex() } else { one.short_id.clone() },
+            one.time.shown(),
+            shown(&one.host.0),
+            joined(one.roots.iter()),
+            if one.keep { one.reasons.join(", ") } else { "yes".to_owned() },
+        ]);
+    }
+    table.render(context.width())
+}

@@ -1,0 +1,70 @@
+//! `init`: a new repository.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::base::Exit;
+use crate::base::name::{Name, shown};
+use crate::cli::context::{Context, whoami};
+use crate::cli::error::CommandError;
+use crate::repo::keys::WriterKey;
+use crate::repo::open;
+use crate::store::local::LocalStore;
+use crate::store::{Key, Store};
+
+/// Make a repository
+///
+/// The directory must be empty or not exist. The key that signs this host's snapshots is made too, unless
+/// there is one already.
+#[derive(clap::Args)]
+pub struct InitArgs {}
+
+/// Runs the command.
+///
+/// # Errors
+/// If there is a repository already, or none can be made.
+pub fn run(_: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
+    let location = context.location()?;
+    let shown_location = Name::from(location.as_os_str()).shown();
+    if LocalStore::open(&location).size(&Key::repository()).is_ok() {
+        return Err(CommandError::new(Exit::Failed, format!("{shown_location} is a repository already"))
+            .next("use it as it is, or name another directory"));
+    }
+    // the key first: a repository that nobody can write to is of no use
+    let key_path = context.key_path()?;
+    let key = WriterKey::load_or_create(&key_path, &comment())?;
+    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&location)?);
+    let config = open::create(&store, key.public(), context.clock())?;
+    // what the logbook says of repository.json lets verify notice a change of it
+    let repo = context.open_repo()?;
+    let digest = crate::verify::config_digest(&repo)?;
+    context.record(&repo, &key, "init", json!({ crate::verify::CONFIG_FIELD: digest }));
+    drop(repo);
+    let (fingerprint, key_path) = (key.public().fingerprint(), Name::from(key_path.as_os_str()));
+    if context.json() {
+        context.document(&json!({
+            "id": config.id,
+            "location": Name::from(location.as_os_str()),
+            "created": config.created,
+            "writer": {"fingerprint": fingerprint, "key": key_path},
+        }))?;
+        return Ok(Exit::Done);
+    }
+    context.print(&format!("{}\n", config.id))?;
+    context.say(format!(
+        "made repository {} at {shown_location}\n\
+         writer key {fingerprint}\n\
+         \x20          {}\n\
+         Keep that file safe and secret: it signs what this host writes. Reading and restoring need no key.",
+        &config.id[..8],
+        shown(&key_path.0),
+    ));
+    Ok(Exit::Done)
+}
+
+/// The comment in a key of this host.
+pub fn comment() -> String {
+    let (host, user) = whoami();
+    format!("{}@{}", user.shown(), host.shown())
+}

@@ -1,0 +1,83 @@
+//! One file a command: open, call, show, exit status.
+
+mod cat;
+mod completions;
+mod diff;
+mod doctor;
+mod export;
+mod find;
+mod forget;
+mod history;
+mod init;
+mod key;
+mod ls;
+mod prune;
+mod repair;
+mod restore;
+mod show;
+mod snapshot;
+mod snapshots;
+mod try_it;
+mod verify;
+
+use super::context::Context;
+use super::error::CommandError;
+use crate::base::Exit;
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    Init(init::InitArgs),
+    Restore(restore::RestoreArgs),
+    #[command(visible_alias = "backup")]
+    Snapshot(snapshot::SnapshotArgs),
+    #[command(visible_alias = "list")]
+    Snapshots(snapshots::SnapshotsArgs),
+    Show(show::ShowArgs),
+    Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    History(history::HistoryArgs),
+    Diff(diff::DiffArgs),
+    #[command(visible_alias = "dump")]
+    Cat(cat::CatArgs),
+    Export(export::ExportArgs),
+    Forget(forget::ForgetArgs),
+    #[command(visible_alias = "check")]
+    Verify(verify::VerifyArgs),
+    Prune(prune::PruneArgs),
+    Repair(repair::RepairArgs),
+    Key(key::KeyArgs),
+    Doctor(doctor::DoctorArgs),
+    Try(try_it::TryArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+}
+
+/// Does it.
+///
+/// # Errors
+/// If it could not be done; the error knows the exit status.
+pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
+    match command {
+        Command::Init(args) => init::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
+        Command::Snapshot(args) => snapshot::run(args, context),
+        Command::Snapshots(args) => snapshots::run(args, context),
+        Command::Show(args) => show::run(args, context),
+        Command::Ls(args) => ls::run(args, context),
+        Command::Find(args) => find::run(args, context),
+        Command::History(args) => history::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
+        Command::Cat(args) => cat::run(args, context),
+        Command::Export(args) => export::run(args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Prune(args) => prune::run(args, context),
+        Command::Repair(args) => repair::run(args, context),
+        Command::Key(args) => key::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
+        Command::Try(args) => try_it::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+        Command::Man(args) => completions::man(args, context),
+    }
+}

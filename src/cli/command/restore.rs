@@ -1,0 +1,247 @@
+//! `restore`: bring a snapshot, or part of it, back.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::base::Exit;
+use crate::base::name::Name;
+use crate::base::size;
+use crate::catalog::list::choose;
+use crate::catalog::select::{Filters, Selector};
+use crate::cli::context::{Context, absolute};
+use crate::cli::error::CommandError;
+use crate::restore::{
+    Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
+};
+use crate::sys::host::worker_count;
+
+/// Restore a snapshot, or part of it
+///
+/// SNAPSHOT goes below TARGET with its absolute paths; SNAPSHOT:PATH puts what lies at PATH straight
+/// into TARGET. The target must be empty or missing, unless --in-place is given. The exit status is 3
+/// if something could not be restored, 40 if stored data is damaged; everything else is restored.
+#[derive(clap::Args)]
+pub struct RestoreArgs {
+    /// Which snapshot: an id, latest, latest~2, @tag; with :PATH for a part
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    snapshot: OsString,
+    /// The directory to restore into
+    #[arg(short, long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
+    target: PathBuf,
+    /// Restore only what matches, in the syntax of gitignore
+    #[arg(short, long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Leave out what matches
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Bring a directory that is not empty to the snapshot's state, rewriting only what differs
+    #[arg(long)]
+    in_place: bool,
+    /// In place: which files are replaced
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", requires = "in_place")]
+    overwrite: When,
+    /// In place: remove what the snapshot does not have
+    #[arg(long, requires = "in_place", conflicts_with_all = ["include", "exclude"])]
+    delete: bool,
+    /// Let --delete remove more than half of what is there
+    #[arg(long, requires = "delete")]
+    delete_most: bool,
+    /// Write nothing; say how much would be
+    #[arg(long)]
+    dry_run: bool,
+    /// How owners are restored; mine leaves out setuid and capabilities too
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    owner: How,
+    /// Make devices too (as root)
+    #[arg(long)]
+    devices: bool,
+    /// Set inode flags such as immutable too (as root)
+    #[arg(long)]
+    flags: bool,
+    /// Fail if anything at all could not be restored, owners included
+    #[arg(long)]
+    strict: bool,
+    /// Do not wait until everything is on the disk
+    #[arg(long)]
+    no_sync: bool,
+    /// How many threads decode and write [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Choose among the snapshots of this host
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// Choose among the snapshots with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum When {
+    /// Size or time of change differ
+    #[default]
+    IfChanged,
+    /// The content differs; every file is read
+    Always,
+    /// The snapshot's is newer
+    IfNewer,
+    /// Never; only what is missing is restored
+    Never,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum How {
+    /// By number
+    #[default]
+    Number,
+    /// By name where this host knows it
+    Name,
+    /// Not at all
+    Mine,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If nothing could be restored.
+pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> {
+    let selector = Selector::parse(&args.snapshot)?;
+    let options = options(args)?;
+    let repo = context.open_repo()?;
+    let snapshots = context.snapshots(&repo)?;
+    let filters = Filters { tags: args.tag.clone(), hosts: args.host.clone(), since: None };
+    let snapshot = choose(&selector.wanted, &snapshots, &filters)?;
+    let placements = place(&snapshot.document, selector.path.as_ref());
+    if placements.is_empty() {
+        return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
+    }
+    refuse_dangerous(&options, &placements)?;
+    let observer = context.observer();
+    let began = Instant::now();
+    let report = restore(&repo, snapshot, &placements, &options, &*observer)?;
+    drop(observer);
+    if report.directories + report.files + report.others + report.unchanged + report.kept + report.failed == 0
+    {
+        return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
+    }
+    show(&report, &options, began.elapsed(), context)?;
+    Ok(exit(&report, args.strict))
+}
+
+fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
+    let selection = Selection::new(&args.include, &args.exclude).map_err(CommandError::usage)?;
+    let overwrite = match args.overwrite {
+        When::IfChanged => Overwrite::IfChanged,
+        When::Always => Overwrite::Always,
+        When::IfNewer => Overwrite::IfNewer,
+        When::Never => Overwrite::Never,
+    };
+    Ok(Options {
+        target: absolute(&args.target)?,
+        mode: if args.in_place { Mode::InPlace { overwrite, delete: args.delete } } else { Mode::Fresh },
+        selection,
+        owner: match args.owner {
+            How::Number => Owner::Number,
+            How::Name => Owner::Name,
+            How::Mine => Owner::Mine,
+        },
+        devices: args.devices,
+        flags: args.flags,
+        delete_most: args.delete_most,
+        dry_run: args.dry_run,
+        sync: !args.no_sync,
+        workers: args.jobs.map_or_else(worker_count, usize::from),
+    })
+}
+
+fn nothing_there(path: Option<&Name>, roots: &[crate::format::snapshot::Root]) -> CommandError {
+    let roots: Vec<_> = roots.iter().map(|r| r.path.shown()).collect();
+    let path = path.map_or_else(|| "it".to_owned(), Name::shown);
+    CommandError::new(Exit::Failed, format!("the snapshot has nothing at {path}"))
+        .next(format!("it holds {}; lifeboat ls shows what is in it", roots.join(", ")))
+}
+
+// A merge that removes is only for a directory that was chosen with care.
+fn refuse_dangerous(options: &Options, placements: &[Placement]) -> Result<(), CommandError> {
+    let Mode::InPlace { delete: true, .. } = options.mode else { return Ok(()) };
+    if options.target == Path::new("/") && placements.iter().any(|p| p.prefix.is_empty()) {
+        let text = "--delete is refused for the root directory";
+        return Err(CommandError::usage(text).next("name the directory that the snapshot was taken of"));
+    }
+    Ok(())
+}
+
+fn exit(report: &Report, strict: bool) -> Exit {
+    if report.damage {
+        Exit::Damage
+    } else if report.is_complete() {
+        Exit::Done
+    } else if strict {
+        Exit::Failed
+    } else {
+        Exit::Partial
+    }
+}
+
+fn show(report: &Report, options: &Options, took: Duration, context: &Context) -> Result<(), CommandError> {
+    if context.json() {
+        let losses: serde_json::Map<_, _> =
+            report.losses.iter().map(|(loss, count)| (loss.code().to_owned(), json!(count))).collect();
+        let problems: Vec<_> =
+            report.problems.iter().map(|p| json!({"path": p.path, "code": p.code, "text": p.text})).collect();
+        return context.document(&json!({
+            "message_type": "summary",
+            "dry_run": options.dry_run,
+            "target": Name::from(options.target.as_os_str()),
+            "files": report.files, "bytes": report.bytes, "directories": report.directories,
+            "others": report.others, "unchanged": report.unchanged, "metadata": report.metadata,
+            "kept": report.kept, "deleted": report.deleted, "failed": report.failed,
+            "damage": report.damage, "losses": losses, "problems": problems,
+            "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        }));
+    }
+    for (loss, count) in &report.losses {
+        context.say(format!("{}: {}", size::count(*count), loss.text()));
+    }
+    context.say(summary(report, options, took));
+    Ok(())
+}
+
+fn summary(report: &Report, options: &Options, took: Duration) -> String {
+    let verb = if options.dry_run { "would write" } else { "wrote" };
+    let mut text = format!(
+        "{verb} {} ({}) and {} other entries in {}",
+        size::plural(report.files, "file"),
+        size::bytes(report.bytes),
+        size::count(report.directories + report.others),
+        size::duration(took),
+    );
+    for (count, what) in [
+        (report.unchanged, "as they should be"),
+        (report.metadata, "only their owner, mode, times or attributes differed"),
+        (report.kept, "kept because of --overwrite"),
+        (report.deleted, if options.dry_run { "would be removed" } else { "removed" }),
+        (report.failed, "NOT RESTORED"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("\n  {}: {what}", size::count(count)));
+        }
+    }
+    text
+}
+
+impl From<RestoreError> for CommandError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Repo(error) => error.into(),
+            RestoreError::Interrupted => {
+                Self::new(Exit::Interrupted, "interrupted; the target is incomplete")
+            }
+            RestoreError::TooMuchRemoved { .. } => Self::of(Exit::Failed, &error)
+                .next("check the target; --delete-most removes that much all the same"),
+            other => Self::of(Exit::Failed, &other),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `snapshot`: save trees, or what a command prints.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::base::Exit;
+use crate::base::id::SnapshotId;
+use crate::base::name::Name;
+use crate::base::size;
+use crate::catalog::list::choose;
+use crate::catalog::select::Filters;
+use crate::cli::args::{self, ExcludeArgs};
+use crate::cli::context::{Context, absolute, whoami};
+use crate::cli::error::CommandError;
+use crate::logbook;
+use crate::repo::Repo;
+use crate::repo::writer::DEFAULT_LEVEL;
+use crate::snapshot::{Options, Outcome, take};
+use crate::sys::host::worker_count;
+
+/// Take a snapshot
+///
+/// Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read: the
+/// snapshot is kept, and says what is missing.
+#[derive(clap::Args)]
+pub struct SnapshotArgs {
+    /// Directories and files to save
+    #[arg(value_name = "PATH", required_unless_present = "stdin_from_command", value_hint = clap::ValueHint::AnyPath)]
+    paths: Vec<PathBuf>,
+    /// A word to find it by; several with commas, or by repeating
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// What it is taken for
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<OsString>,
+    /// Another name for this host
+    #[arg(long, value_name = "NAME")]
+    host: Option<OsString>,
+    #[command(flatten)]
+    excludes: ExcludeArgs,
+    /// Do not enter other file systems
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Read every file again, whatever its size and times say
+    #[arg(long)]
+    rehash: bool,
+    /// Take no snapshot if nothing has changed
+    #[arg(long)]
+    skip_if_unchanged: bool,
+    /// Compare with this snapshot instead of this host's newest of the same paths
+    #[arg(long, value_name = "SNAPSHOT")]
+    parent: Option<OsString>,
+    /// From 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
+    compression: i32,
+    /// How many threads read and compress [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Store nothing; say what would be read
+    #[arg(long, conflicts_with = "stdin_from_command")]
+    dry_run: bool,
+    /// Save what a command prints, under this name; fails if the command fails
+    #[arg(long, value_name = "NAME", requires = "command", conflicts_with = "paths")]
+    stdin_from_command: Option<OsString>,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "COMMAND", requires = "stdin_from_command")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If no snapshot could be taken.
+pub fn run(args: &SnapshotArgs, context: &Context) -> Result<Exit, CommandError> {
+    let repo = context.open_repo()?;
+    let key = context.writer_key(&repo)?;
+    let mut options = options(args, context, &repo)?;
+    leave_out_repository(&mut options, context)?;
+    let observer = context.observer();
+    let began = Instant::now();
+    let outcome = take(&repo, &key, logbook::head(&repo)?, &options, &*observer)?;
+    drop(observer);
+    if let Some(id) = outcome.id {
+        let body = json!({"snapshot": id, "reason": options.reason, "statistics": outcome.statistics});
+        context.record(&repo, &key, "snapshot", body);
+    }
+    show(&outcome, &options, began.elapsed(), context)?;
+    let partial = outcome.statistics.skipped + outcome.statistics.torn > 0;
+    Ok(if partial { Exit::Partial } else { Exit::Done })
+}
+
+fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Options, CommandError> {
+    let (host, user) = whoami();
+    let mut roots = Vec::new();
+    for path in &args.paths {
+        let root = absolute(path)?;
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    if let Some(tag) = args.tags.iter().find(|tag| tag.is_empty()) {
+        return Err(CommandError::usage(format!("the tag `{tag}` is empty")));
+    }
+    Ok(Options {
+        roots,
+        command: args
+            .stdin_from_command
+            .as_ref()
+            .map(|name| (Name::from(name.as_os_str()), args.command.clone())),
+        excludes: args.excludes.options(),
+        one_file_system: args.one_file_system,
+        rehash: args.rehash,
+        skip_if_unchanged: args.skip_if_unchanged,
+        parent: parent(args, context, repo)?,
+        tags: args.tags.iter().map(|tag| Name::from(tag.as_str())).collect(),
+        reason: args.reason.as_deref().map(Name::from),
+        host: args.host.as_deref().map_or(host, Name::from),
+        user,
+        level: args.compression,
+        workers: args.jobs.map_or_else(worker_count, usize::from),
+        dry_run: args.dry_run,
+    })
+}
+
+fn parent(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option<SnapshotId>, CommandError> {
+    let Some(text) = &args.parent else { return Ok(None) };
+    let wanted = args::snapshot(text)?;
+    let snapshots = context.snapshots(repo)?;
+    Ok(Some(choose(&wanted, &snapshots, &Filters::default())?.id))
+}
+
+// A repository in the tree that it saves would grow by itself with every snapshot.
+fn leave_out_repository(options: &mut Options, context: &Context) -> Result<(), CommandError> {
+    let location = context.location()?;
+    let inside = |root: &PathBuf| location.starts_with(root) && location != *root;
+    if !options.roots.iter().any(inside) {
+        return Ok(());
+    }
+    if let Some(pattern) = literal_pattern(&location) {
+        options.excludes.patterns.push(pattern);
+        context
+            .say(format!("the repository itself, {}, is left out", Name::from(location.as_os_str()).shown()));
+    }
+    Ok(())
+}
+
+// The pattern that matches this path alone; `None` if none can be written.
+fn literal_pattern(path: &Path) -> Option<String> {
+    let mut pattern = String::new();
+    for c in path.to_str()?.chars() {
+        if "*?[]{}\\!# ".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    Some(pattern + "/")
+}
+
+fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context) -> Result<(), CommandError> {
+    if context.json() {
+        return context.document(&json!({
+            "message_type": "summary",
+            "id": outcome.id,
+            "short_id": outcome.id.map(SnapshotId::short),
+            "parent": outcome.parent,
+            "dry_run": options.dry_run,
+            "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            "statistics": outcome.statistics,
+        }));
+    }
+    context.say(summary(outcome, options, took));
+    match outcome.id {
+        Some(id) => context.print(&format!("{id}\n")),
+        None => Ok(()),
+    }
+}
+
+fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
+    let s = &outcome.statistics;
+    let title = match outcome.id {
+        Some(id) => format!("snapshot {}", id.short()),
+        None if options.dry_run => "dry run".to_owned(),
+        None => "nothing has changed, no snapshot taken".to_owned(),
+    };
+    let mut text = format!(
+        "{title}: {}, {}, {} in {}\n  {} new, {} changed, {} unchanged; {} {}",
+        size::plural(s.files, "file"),
+        directories(s.directories),
+        size::bytes(s.bytes),
+        size::duration(took),
+        size::count(s.new_files),
+        size::count(s.changed_files),
+        size::count(s.unchanged_files),
+        size::bytes(s.stored_bytes),
+        if options.dry_run { "would be read" } else { "added to the repository" },
+    );
+    for (count, what) in [
+        (s.skipped, "could not be read and is not in it"),
+        (s.torn, "changed all the time while it was read"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("\n  {}: {what}", size::count(count)));
+        }
+    }
+    text
+}
+
+fn directories(count: u64) -> String {
+    if count == 1 { "1 directory".to_owned() } else { format!("{} directories", size::count(count)) }
+}

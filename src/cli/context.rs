@@ -1,0 +1,271 @@
+//! What commands share: the repository, the observer, where results go.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use super::error::CommandError;
+use super::progress::{self, Show};
+use super::{Global, env, signals};
+use crate::base::Exit;
+use crate::base::event::Observer;
+use crate::base::name::{Name, shown};
+use crate::base::time::Clock;
+use crate::logbook::{self, Act};
+use crate::repo::documents::Snapshot;
+use crate::repo::keys::WriterKey;
+use crate::repo::{Repo, RepoError};
+use crate::store::Store;
+use crate::store::local::LocalStore;
+use crate::sys::host;
+
+/// Results on stdout: large blocks, written past the line buffering of the standard library.
+pub type Out = BufWriter<File>;
+
+/// What commands share.
+pub struct Context {
+    global: Global,
+    // set when the first observer is made
+    stop: OnceCell<Arc<AtomicBool>>,
+    clock: Clock,
+}
+
+impl Context {
+    /// For one run of the program.
+    pub fn new(global: Global) -> Self {
+        Self { global, stop: OnceCell::new(), clock: Clock::System }
+    }
+
+    // From here on the first signal asks to stop; before, and in commands that watch nothing, it ends the
+    // program at once. So it does if the handlers cannot be installed, which loses nothing either.
+    fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.stop.get_or_init(|| signals::install().unwrap_or_default()))
+    }
+
+    /// True if programs read the answer.
+    pub fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// True if more than usual is to be shown.
+    pub fn verbose(&self) -> bool {
+        self.global.verbose > 0
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Where the repository is.
+    ///
+    /// # Errors
+    /// If nobody said, or it is not a directory's path.
+    pub fn location(&self) -> Result<PathBuf, CommandError> {
+        let Some(location) = self.global.repo.as_deref().filter(|l| !l.is_empty()) else {
+            return Err(CommandError::usage("no repository is named")
+                .next("give --repo DIRECTORY, or set LIFEBOAT_REPOSITORY"));
+        };
+        if let Some((scheme, _)) = location.to_str().and_then(|text| text.split_once("://")) {
+            let text = format!("this version has no way to reach {}://", shown(scheme.as_bytes()));
+            return Err(
+                CommandError::usage(text).next("name a directory, which may be mounted from elsewhere")
+            );
+        }
+        absolute(Path::new(location))
+    }
+
+    /// The store there, which need not hold a repository.
+    ///
+    /// # Errors
+    /// As [`Self::location`].
+    pub fn store(&self) -> Result<Arc<dyn Store>, CommandError> {
+        Ok(Arc::new(LocalStore::open(self.location()?)))
+    }
+
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be opened.
+    pub fn open_repo(&self) -> Result<Repo, CommandError> {
+        Ok(Repo::open(self.store()?, self.clock)?)
+    }
+
+    /// The file with the writer's key.
+    ///
+    /// # Errors
+    /// If nothing says where it is.
+    pub fn key_path(&self) -> Result<PathBuf, CommandError> {
+        env::writer_key().ok_or_else(|| {
+            let text = "there is no home directory to look for the writer's key in";
+            CommandError::new(Exit::Key, text).next("set LIFEBOAT_WRITER_KEY to the key's file")
+        })
+    }
+
+    /// The writer's key, which the repository must know.
+    ///
+    /// # Errors
+    /// If it is missing or strange to the repository.
+    pub fn writer_key(&self, repo: &Repo) -> Result<WriterKey, CommandError> {
+        let path = self.key_path()?;
+        let shown = Name::from(path.as_os_str()).shown();
+        let key = match WriterKey::load(&path) {
+            Err(RepoError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let text = format!("this host has no writer's key: {shown} does not exist");
+                return Err(CommandError::new(Exit::Key, text)
+                    .next("lifeboat key add makes one, or set LIFEBOAT_WRITER_KEY to the key's file"));
+            }
+            Err(RepoError::Io { act, source }) => {
+                let error = RepoError::Io { act, source };
+                return Err(CommandError::of(Exit::Key, &error).next(format!("check {shown}")));
+            }
+            other => other?,
+        };
+        let known = repo.writers()?.iter().any(|w| w.file_hash() == key.public().file_hash());
+        if known {
+            return Ok(key);
+        }
+        let text = format!("the key {shown} is not one of the repository's writers");
+        Err(CommandError::new(Exit::Key, text).next("lifeboat key add lets it write"))
+    }
+
+    /// Writes an act to the logbook. It is done all the same if that fails: then it is said.
+    pub fn record(&self, repo: &Repo, key: &WriterKey, kind: &str, body: serde_json::Value) {
+        let (host, user) = whoami();
+        let act = Act { kind: kind.to_owned(), host, user, body };
+        if let Err(error) = logbook::append(repo, key, act) {
+            self.warn("not-recorded", &format!("the logbook could not be written: {error}"));
+        }
+    }
+
+    /// Shows what an operation says, and tells it when to stop.
+    pub fn observer(&self) -> Box<dyn Observer> {
+        let show = if self.json() {
+            Show::Json
+        } else if self.global.quiet {
+            Show::Notices
+        } else if io::stderr().is_terminal() {
+            Show::Bar
+        } else {
+            Show::Lines
+        };
+        progress::observer(show, self.stop())
+    }
+
+    /// Shows notices only, on stderr: for commands that write their results while they work.
+    pub fn notices(&self) -> Box<dyn Observer> {
+        progress::observer(Show::Notices, self.stop())
+    }
+
+    /// Tells people something on stderr, unless they want it quiet or programs read.
+    pub fn say(&self, text: impl AsRef<str>) {
+        if !self.global.quiet && !self.json() {
+            // best effort: a closed terminal must not end a backup
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Warns people on stderr, or programs by a line.
+    pub fn warn(&self, code: &'static str, text: &str) {
+        let line = if self.json() {
+            let message =
+                serde_json::json!({"message_type": "error", "code": code, "item": null, "text": text});
+            format!("{message}\n")
+        } else {
+            format!("warning[{code}]: {text}\n")
+        };
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    /// Where results go.
+    ///
+    /// # Errors
+    /// If there is no stdout.
+    pub fn out(&self) -> Result<Out, CommandError> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(CommandError::output)?;
+        Ok(BufWriter::with_capacity(64 << 10, File::from(stdout)))
+    }
+
+    /// Writes a text as the result.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn print(&self, text: &str) -> Result<(), CommandError> {
+        let mut out = self.out()?;
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CommandError::output)
+    }
+
+    /// Writes the one document that is the answer.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn document(&self, answer: &impl Serialize) -> Result<(), CommandError> {
+        let text = serde_json::to_string(answer).map_err(|e| CommandError::output(e.into()))?;
+        self.print(&(text + "\n"))
+    }
+
+    /// How wide a table may be; `None` where nothing limits it.
+    pub fn width(&self) -> Option<u16> {
+        let terminal = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col);
+        env::columns().or_else(terminal).filter(|&width| width > 0)
+    }
+
+    /// All snapshots that can be read, oldest first. Those that cannot are named on stderr.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn snapshots(&self, repo: &Repo) -> Result<Vec<Snapshot>, CommandError> {
+        let (found, bad) = repo.snapshots()?;
+        for (id, error) in bad {
+            self.warn("snapshot-unreadable", &format!("snapshot {} cannot be read: {error}", id.short()));
+        }
+        Ok(found)
+    }
+}
+
+/// Who works here.
+pub fn whoami() -> (Name, Name) {
+    (host::host_name(), host::user_name())
+}
+
+/// An absolute path without `.` and `..`, by its letters alone: links are not looked at.
+///
+/// # Errors
+/// If the path is empty, or the current directory is unknown.
+pub fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    if path.as_os_str().is_empty() {
+        return Err(CommandError::usage("a path is empty").next("check for a variable that is not set"));
+    }
+    let whole =
+        std::path::absolute(path).map_err(CommandError::io("could not find out the current directory"))?;
+    let mut plain = PathBuf::new();
+    for part in whole.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_absolute_by_their_letters() {
+        let plain = |path: &str| absolute(Path::new(path)).unwrap();
+        assert_eq!(plain("/srv/./app/../web//x/"), Path::new("/srv/web/x"));
+        assert_eq!(plain("/../.."), Path::new("/"));
+        assert_eq!(plain("a"), std::env::current_dir().unwrap().join("a"));
+        assert_eq!(absolute(Path::new("")).unwrap_err().exit(), Exit::Usage);
+    }
+}

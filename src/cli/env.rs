@@ -1,0 +1,60 @@
+//! Environment variables: the only place that reads them. (clap reads `LIFEBOAT_REPOSITORY`, which
+//! it shows beside `--repo`.)
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where the repository is, unless `--repo` says it.
+pub const REPOSITORY: &str = "LIFEBOAT_REPOSITORY";
+/// The file with the writer's key, unless it is at its usual place.
+pub const WRITER_KEY: &str = "LIFEBOAT_WRITER_KEY";
+
+// An empty variable is one that is not set: that is what shells make of `X= command`.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The file with the writer's key; `None` if neither a variable nor a home directory says where.
+pub fn writer_key() -> Option<PathBuf> {
+    variable(WRITER_KEY)
+        .map(PathBuf::from)
+        .or_else(|| Some(config_dir(variable("XDG_CONFIG_HOME"), variable("HOME"))?.join("writer_ed25519")))
+}
+
+// As the XDG base directory specification says: relative values are ignored.
+fn config_dir(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let base = xdg.and_then(absolute).or_else(|| Some(home.and_then(absolute)?.join(".config")))?;
+    Some(base.join("lifeboat"))
+}
+
+/// The width that somebody chose for tables, by `COLUMNS`.
+pub fn columns() -> Option<u16> {
+    variable("COLUMNS")?.to_str()?.parse().ok().filter(|&width| width > 0)
+}
+
+/// The file that a program of this name stands for, as a shell would find it.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = variable("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_lies_where_xdg_says() {
+        let dir = |xdg: &str, home: &str| config_dir(Some(xdg.into()), Some(home.into()));
+        assert_eq!(dir("/x", "/root").unwrap(), Path::new("/x/lifeboat"));
+        assert_eq!(dir("relative", "/root").unwrap(), Path::new("/root/.config/lifeboat"));
+        assert_eq!(dir("", "not absolute"), None);
+        assert_eq!(config_dir(None, None), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The terminal: arguments in, tables, progress and exit statuses out.
+
+mod args;
+mod command;
+mod context;
+mod entry;
+mod env;
+mod error;
+pub mod progress;
+mod reading;
+pub mod signals;
+pub mod table;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::sys::host;
+
+use command::Command;
+use context::Context;
+use error::CommandError;
+
+/// Backup, restore and disaster recovery that proves by rehearsal that it can be brought back
+#[derive(clap::Parser)]
+#[command(name = "lifeboat", version, disable_help_subcommand = true)]
+#[command(after_help = "Exit statuses are listed in docs/codes.md.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Global {
+    /// Directory of the repository
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = env::REPOSITORY,
+        hide_env_values = true,
+        value_name = "DIRECTORY",
+        value_hint = clap::ValueHint::DirPath
+    )]
+    repo: Option<OsString>,
+    /// No progress and no summaries; errors and warnings remain
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more: full ids, every detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Answer in JSON: one document, or for long work JSON lines with a message_type
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Runs the command line and returns its exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    host::raise_open_files();
+    let json = cli.global.json;
+    let exit = command::run(&cli.command, &Context::new(cli.global)).unwrap_or_else(|error| {
+        report(&error, json);
+        error.exit()
+    });
+    ExitCode::from(exit.number())
+}
+
+/// The command line as a value: for completions, manual pages and the reference in `docs/cli.md`.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+fn report(error: &CommandError, json: bool) {
+    let text = match serde_json::to_string(&error.json()) {
+        Ok(line) if json && !error.text().is_empty() => line + "\n",
+        _ => error.text(),
+    };
+    // best effort: there is no other place to say it
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line().debug_assert();
+    }
+}

@@ -1,0 +1,186 @@
+//! Index objects (section 6): for each pack its frames. Written and read as a stream, so that
+//! memory does not grow with the repository.
+
+use std::io::BufRead;
+
+use serde::{Deserialize, Serialize};
+
+use super::pack::{FrameInfo, Kind, MAX_FRAMES, MAX_TABLE, Table};
+use super::{FormatError, bounded};
+use crate::base::id::PackId;
+
+const WHAT: &str = "an index object";
+const MAX_INDEX: u64 = 4 << 30;
+const MAX_LINE: u64 = 64 << 20;
+
+/// The line that stands before a pack's frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackLine {
+    /// The pack.
+    pub pack: PackId,
+    /// Its stored size in bytes.
+    pub bytes: u64,
+    /// What its chunks are pieces of.
+    pub kind: Kind,
+    /// How many frame lines follow.
+    pub frames: u64,
+}
+
+/// Appends the lines of one pack.
+///
+/// # Errors
+/// Never in practice; the type is that of the JSON writer.
+pub fn write_pack(out: &mut Vec<u8>, pack: PackId, bytes: u64, table: &Table) -> Result<(), FormatError> {
+    let line = PackLine { pack, bytes, kind: table.kind, frames: table.frames.len() as u64 };
+    serde_json::to_writer(&mut *out, &line).map_err(|e| FormatError::malformed(WHAT, e))?;
+    out.push(b'\n');
+    for frame in &table.frames {
+        frame.write_line(out);
+    }
+    Ok(())
+}
+
+/// Reads an index object's uncompressed lines pack by pack.
+///
+/// # Errors
+/// If it is malformed or beyond the limits, or `found` returns an error.
+pub fn read<E: From<FormatError>>(
+    lines: impl BufRead,
+    mut found: impl FnMut(PackLine, Table) -> Result<(), E>,
+) -> Result<(), E> {
+    read_some(lines, |_| true, |line, table| table.map_or(Ok(()), |table| found(line, table)))
+}
+
+/// Reads the frames of the packs that are `wanted`; those of others are stepped over, and `found` gets no table.
+///
+/// # Errors
+/// As [`read`]. What is stepped over is not looked at.
+pub fn read_some<E: From<FormatError>>(
+    mut lines: impl BufRead,
+    wanted: impl Fn(&PackLine) -> bool,
+    mut found: impl FnMut(PackLine, Option<Table>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut budget = MAX_INDEX;
+    let mut line = Vec::new();
+    while next_line(&mut lines, &mut line, &mut budget)? {
+        let head: PackLine = serde_json::from_slice(&line).map_err(|e| FormatError::malformed(WHAT, e))?;
+        bounded(WHAT, head.frames, MAX_FRAMES)?;
+        if !wanted(&head) {
+            for _ in 0..head.frames {
+                skip_line(&mut lines, &mut budget)?;
+            }
+            found(head, None)?;
+            continue;
+        }
+        let mut frames = Vec::new();
+        let mut table = 0; // these lines are those of the pack's table, which is bounded
+        for _ in 0..head.frames {
+            if !next_line(&mut lines, &mut line, &mut budget)? {
+                return Err(FormatError::malformed(WHAT, "it ends within a pack").into());
+            }
+            table += line.len() as u64 + 1;
+            bounded("the lines of a pack in an index object", table, MAX_TABLE)?;
+            frames.push(FrameInfo::read_line(&line)?);
+        }
+        let kind = head.kind;
+        found(head, Some(Table { kind, frames }))?;
+    }
+    Ok(())
+}
+
+fn skip_line(lines: &mut impl BufRead, budget: &mut u64) -> Result<(), FormatError> {
+    let mut limited = std::io::Read::take(lines, *budget);
+    let skipped = limited.skip_until(b'\n').map_err(|e| FormatError::malformed(WHAT, e))?;
+    *budget -= skipped as u64;
+    if skipped == 0 { Err(FormatError::malformed(WHAT, "it ends within a pack")) } else { Ok(()) }
+}
+
+fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>, budget: &mut u64) -> Result<bool, FormatError> {
+    line.clear();
+    let limit = MAX_LINE.min(*budget);
+    let mut limited = std::io::Read::take(lines, limit);
+    let read = limited.read_until(b'\n', line).map_err(|e| FormatError::malformed(WHAT, e))?;
+    *budget -= read as u64;
+    if read as u64 == limit && line.last() != Some(&b'\n') {
+        return Err(FormatError::TooLarge { what: WHAT, have: MAX_LINE + 1, limit: MAX_LINE });
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if read > 0 {
+        return Err(FormatError::malformed(WHAT, "it ends within a line"));
+    }
+    Ok(read > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ChunkId;
+
+    #[test]
+    fn packs_come_back_as_written() {
+        let table = Table {
+            kind: Kind::Manifest,
+            frames: vec![FrameInfo { bytes: 9, chunks: vec![(ChunkId::of(b"x"), 1)] }],
+        };
+        let mut text = Vec::new();
+        for name in [b"p", b"q"] {
+            write_pack(&mut text, PackId::of(name), 100, &table).unwrap();
+        }
+        let mut packs = Vec::new();
+        read(&text[..], |head, found| {
+            assert_eq!(found, table);
+            packs.push(head.pack);
+            Ok::<_, FormatError>(())
+        })
+        .unwrap();
+        assert_eq!(packs, [PackId::of(b"p"), PackId::of(b"q")]);
+        let mut tables = Vec::new();
+        read_some(
+            &text[..],
+            |head| head.pack == PackId::of(b"q"),
+            |_, found| {
+                tables.push(found);
+                Ok::<_, FormatError>(())
+            },
+        )
+        .unwrap();
+        assert_eq!(tables, [None, Some(table)]);
+        assert!(read(&text[..text.len() - 1], |_, _| Ok::<_, FormatError>(())).is_err());
+    }
+
+    // Found by reading: a small zstd stream can announce one pack with 65,536 frame lines of a
+    // mebibyte each, all held in memory until the pack is complete.
+    #[test]
+    fn a_pack_whose_lines_are_larger_than_any_table_is_refused() {
+        let frame = FrameInfo { bytes: 1, chunks: vec![(ChunkId::of(b"x"), 1); 60_000] };
+        let mut line = Vec::new();
+        frame.write_line(&mut line);
+        let head = PackLine { pack: PackId::of(b"p"), bytes: 9, kind: Kind::Content, frames: 20 };
+        let head = serde_json::to_string(&head).unwrap() + "\n";
+        let mut lines =
+            std::io::Read::chain(head.as_bytes(), std::io::BufReader::new(Repeat { line, at: 0 }));
+        let mut found = 0;
+        let result = read(&mut lines, |_, _| {
+            found += 1;
+            Ok::<_, FormatError>(())
+        });
+        assert!(matches!(result, Err(FormatError::TooLarge { .. })), "{result:?}");
+        assert_eq!(found, 0);
+    }
+
+    struct Repeat {
+        line: Vec<u8>,
+        at: usize,
+    }
+
+    impl std::io::Read for Repeat {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let rest = &self.line[self.at..];
+            let len = rest.len().min(out.len());
+            out[..len].copy_from_slice(&rest[..len]);
+            self.at = (self.at + len) % self.line.len();
+            Ok(len)
+        }
+    }
+}

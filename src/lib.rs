@@ -1,0 +1,30 @@
+//! Lifeboat: backup, restore and disaster recovery that proves by rehearsal that it works.
+//!
+//! The map, lowest layer first; `tests/it/layering.rs` holds the table of who may use whom.
+
+// words everybody uses
+pub mod base;
+
+// the operating system
+pub mod sys;
+
+// bytes, places, living trees
+pub mod chunker;
+pub mod format;
+pub mod store;
+pub mod tree;
+
+// a repository as a whole
+pub mod logbook;
+pub mod repo;
+
+// operations: neighbours that do not know each other
+pub mod catalog;
+pub mod repair;
+pub mod restore;
+pub mod retention;
+pub mod snapshot;
+pub mod verify;
+
+// the terminal
+pub mod cli;

@@ -1,0 +1,16 @@
+//! The logbook (format.md, section 11): each writer's acts in a signed chain.
+//!
+//! An act is written as its signature first, then its record, each durable before the next. A crash between
+//! the two leaves a signature without a record, which no chain contains; the next act takes the
+//! same number. The other way round a crash would leave an unsigned record, which looks like a forgery.
+
+mod append;
+pub mod chain;
+mod read;
+
+pub use append::{Act, append};
+pub use chain::{Fault, FaultKind, verify_chain};
+pub use read::{Logbook, Logged, head, last, read};
+
+#[cfg(test)]
+mod tests;

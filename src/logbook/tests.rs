@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::base::Name;
+use crate::base::time::{Clock, Timestamp};
+use crate::repo::keys::WriterKey;
+use crate::repo::{Repo, open};
+use crate::store::testing::{Fault as StoreFault, FaultyStore, MemoryStore};
+use crate::store::{Key, Store};
+
+fn act(kind: &str) -> Act {
+    let body = serde_json::json!({"n": kind});
+    Act { kind: kind.to_owned(), host: Name::from("h"), user: Name::from("u"), body }
+}
+
+fn clock() -> Clock {
+    Clock::Fixed(Timestamp::from_seconds(1_800_000_000).unwrap().0)
+}
+
+fn fixture() -> (MemoryStore, WriterKey) {
+    let memory = MemoryStore::default();
+    let key = WriterKey::generate("test").unwrap();
+    let store: Arc<dyn Store> = Arc::new(memory.clone());
+    open::create(&store, key.public(), clock()).unwrap();
+    (memory, key)
+}
+
+fn open_repo(store: impl Store + 'static) -> Repo {
+    Repo::open(Arc::new(store), clock()).unwrap()
+}
+
+fn faults(store: &MemoryStore) -> Vec<(FaultKind, u64)> {
+    let logbook = read(&open_repo(store.clone())).unwrap();
+    verify_chain(&logbook).into_iter().map(|f| (f.kind, f.sequence)).collect()
+}
+
+fn keys(memory: &MemoryStore, ending: &str) -> Vec<Key> {
+    let all = memory.objects().into_keys();
+    all.filter(|k| k.as_str().starts_with("records/") && k.as_str().ends_with(ending)).collect()
+}
+
+#[test]
+fn acts_are_chained_and_the_last_of_a_kind_is_found() {
+    let (memory, key) = fixture();
+    let repo = open_repo(memory.clone());
+    for kind in ["snapshot", "verify", "snapshot"] {
+        append(&repo, &key, act(kind)).unwrap();
+    }
+    let newest = append(&repo, &key, act("prune")).unwrap();
+    assert_eq!(faults(&memory), []);
+    assert_eq!(last(&repo, "snapshot").unwrap().unwrap().sequence, 3);
+    assert_eq!(last(&repo, "drill").unwrap(), None);
+    assert_eq!(head(&repo).unwrap(), Some(newest));
+}
+
+#[test]
+fn what_was_done_to_a_chain_is_named() {
+    let (memory, key) = fixture();
+    let repo = open_repo(memory.clone());
+    for _ in 0..4 {
+        append(&repo, &key, act("verify")).unwrap();
+    }
+    let (records, signatures) = (keys(&memory, ".json"), keys(&memory, ".sig"));
+    let bytes = |key: &Key| memory.objects()[key].to_vec();
+    let after = |change: &dyn Fn(&MemoryStore)| {
+        let copy = memory.copy();
+        change(&copy);
+        faults(&copy)
+    };
+    assert_eq!(after(&|m| m.tamper(&records[1], None)), [(FaultKind::Missing, 2)]);
+    assert_eq!(after(&|m| m.tamper(&records[3], None)), [(FaultKind::Unfinished, 4)]);
+    assert_eq!(after(&|m| m.tamper(&signatures[1], None)), [(FaultKind::Unsigned, 2)]);
+    assert_eq!(after(&|m| m.tamper(&records[1], Some(b"{}".to_vec()))), [(FaultKind::Altered, 2)]);
+    assert_eq!(after(&|m| m.tamper(&signatures[1], Some(bytes(&signatures[2])))), [(FaultKind::Foreign, 2)]);
+    let swapped = after(&|m| {
+        m.tamper(&records[1], Some(bytes(&records[2])));
+        m.tamper(&records[2], Some(bytes(&records[1])));
+    });
+    assert_eq!(swapped, [(FaultKind::Altered, 2), (FaultKind::Altered, 3)]);
+    let other = WriterKey::generate("other").unwrap();
+    let forged = after(&|m| {
+        append(&open_repo(m.clone()), &other, act("verify")).unwrap();
+    });
+    assert_eq!(forged, [(FaultKind::Foreign, 1)]);
+}
+
+#[test]
+fn a_crash_at_any_write_leaves_a_chain_that_verifies() {
+    let (memory, key) = fixture();
+    append(&open_repo(memory.clone()), &key, act("init")).unwrap();
+    let counting = FaultyStore::new(memory.copy(), u64::MAX, StoreFault::Stop);
+    append(&open_repo(counting.clone()), &key, act("verify")).unwrap();
+    let kinds = [
+        StoreFault::Stop,
+        StoreFault::NoSpace,
+        StoreFault::Once,
+        StoreFault::DoneButFailed,
+        StoreFault::Torn,
+    ];
+    for at in 0..counting.writes() {
+        for kind in kinds {
+            for power in [false, true] {
+                let disk = memory.copy();
+                let faulty = FaultyStore::new(disk.clone(), at, kind);
+                let done = append(&open_repo(faulty), &key, act("verify"));
+                let disk = if power { disk.after_power_loss() } else { disk };
+                let logbook = read(&open_repo(disk.clone())).unwrap();
+                let kept = |id| logbook.records.iter().any(|logged| logged.id == id);
+                assert!(done.is_err() || done.is_ok_and(kept), "{at} {kind:?}");
+                let left = faults(&disk);
+                assert!(left.iter().all(|f| f.0 == FaultKind::Unfinished), "{at} {kind:?} {left:?}");
+                append(&open_repo(disk.clone()), &key, act("verify")).unwrap();
+                let left = faults(&disk);
+                assert_eq!(left, [], "{at} {kind:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Reading a manifest line by line, in order, in constant memory; whole chunks can be skipped.
+
+use super::reader::ChunkReader;
+use super::{RepoError, Result};
+use crate::base::id::ChunkId;
+use crate::base::name::compare_paths;
+use crate::format::FormatError;
+use crate::format::manifest::{
+    ChunkRef, Entry, List, MAX_LEVEL, ROOT, compare_entries, is_within_subtree, line_path, read_list,
+};
+
+/// A line without its newline, and the path it begins with.
+pub type LineAndPath<'l> = (&'l [u8], std::borrow::Cow<'l, [u8]>);
+
+/// A place in a manifest from which lines are read.
+pub struct ManifestReader<'a, 'r> {
+    chunks: &'a mut ChunkReader<'r>,
+    // for each level what is still to come, the last one first; the innermost list last
+    lists: Vec<(u32, std::vec::IntoIter<ChunkRef>)>,
+    // the chunk being read
+    lines: Vec<u8>,
+    at: usize,
+    end: usize,
+    previous: Vec<u8>,
+    current: Option<ChunkRef>,
+}
+
+impl<'a, 'r> ManifestReader<'a, 'r> {
+    /// Reads the whole manifest.
+    pub fn new(chunks: &'a mut ChunkReader<'r>, list: &List) -> Self {
+        Self {
+            chunks,
+            lists: vec![(list.level.min(MAX_LEVEL), list.chunks.clone().into_iter())],
+            lines: Vec::new(),
+            at: 0,
+            end: 0,
+            previous: Vec::new(),
+            current: None,
+        }
+    }
+
+    /// Reads from the chunk on that holds `path`, if any does.
+    ///
+    /// # Errors
+    /// If a list cannot be read.
+    pub fn starting_at(chunks: &'a mut ChunkReader<'r>, list: &List, path: &[u8]) -> Result<Self> {
+        let mut reader = Self::new(chunks, list);
+        while let Some((level, refs)) = reader.lists.last_mut() {
+            let rest = refs.as_slice();
+            let later = rest.partition_point(|r| compare_entries(&r.first.0, path).is_le());
+            let skip = later.saturating_sub(1);
+            let kept: Vec<ChunkRef> = rest.iter().skip(skip).cloned().collect();
+            *refs = kept.into_iter();
+            if *level == 0 || refs.as_slice().is_empty() {
+                break;
+            }
+            let level = *level;
+            let Some(inner) = refs.next() else { break };
+            let list = reader.fetch_list(&inner)?;
+            reader.lists.push((level - 1, list.into_iter()));
+        }
+        Ok(reader)
+    }
+
+    fn fetch_list(&mut self, of: &ChunkRef) -> Result<Vec<ChunkRef>> {
+        let list = self.chunks.with_chunk(of.chunk, read_list)??;
+        let sum: u64 = list.iter().map(|r| r.entries).fold(0, u64::saturating_add);
+        if list.first().map(|r| &r.first) != Some(&of.first) || sum != of.entries {
+            return Err(
+                FormatError::malformed("a manifest's list", "it is not the one it is listed as").into()
+            );
+        }
+        Ok(list)
+    }
+
+    /// The chunk that comes next, if the reader stands between two chunks.
+    ///
+    /// # Errors
+    /// If a list cannot be read.
+    pub fn next_chunk(&mut self) -> Result<Option<&ChunkRef>> {
+        if self.at < self.end {
+            return Ok(None);
+        }
+        loop {
+            let Some((level, refs)) = self.lists.last_mut() else { return Ok(None) };
+            let level = *level;
+            if refs.as_slice().is_empty() {
+                self.lists.pop();
+                continue;
+            }
+            if level == 0 {
+                break;
+            }
+            let Some(inner) = refs.next() else { continue };
+            let list = self.fetch_list(&inner)?;
+            self.lists.push((level - 1, list.into_iter()));
+        }
+        Ok(self.lists.last().and_then(|(_, refs)| refs.as_slice().first()))
+    }
+
+    /// Steps over the chunk that [`Self::next_chunk`] showed.
+    pub fn skip_chunk(&mut self) {
+        if let Some(skipped) = self.lists.last_mut().and_then(|(_, refs)| refs.next()) {
+            // what follows must still be in order
+            self.previous = skipped.first.0;
+        }
+    }
+
+    /// The chunk that the current line lies in.
+    pub fn chunk(&self) -> Option<&ChunkRef> {
+        self.current.as_ref()
+    }
+
+    /// True if the line returned last was the last of its chunk.
+    pub fn at_chunk_end(&self) -> bool {
+        self.at >= self.end
+    }
+
+    fn fetch_lines(&mut self) -> Result<bool> {
+        if self.next_chunk()?.is_none() {
+            return Ok(false);
+        }
+        let Some(chunk) = self.lists.last_mut().and_then(|(_, refs)| refs.next()) else { return Ok(false) };
+        let lines = &mut self.lines;
+        self.chunks.with_chunk(chunk.chunk, |bytes| {
+            lines.clear();
+            lines.extend_from_slice(bytes);
+        })?;
+        if self.lines.last() != Some(&b'\n') {
+            return Err(FormatError::malformed("a manifest", "a chunk does not end with a line").into());
+        }
+        let count = memchr::memchr_iter(b'\n', &self.lines).count() as u64;
+        if count != chunk.entries || line_path(&self.lines).as_deref() != Some(&chunk.first.0[..]) {
+            return Err(FormatError::malformed("a manifest", "a chunk is not the one it is listed as").into());
+        }
+        self.current = Some(chunk);
+        (self.at, self.end) = (0, self.lines.len());
+        Ok(true)
+    }
+
+    /// The next line, without its newline, and its path. The borrow ends with the next call.
+    ///
+    /// # Errors
+    /// If a chunk is missing or damaged, or the lines are out of order.
+    pub fn next_line(&mut self) -> Result<Option<LineAndPath<'_>>> {
+        if self.at >= self.end && !self.fetch_lines()? {
+            return Ok(None);
+        }
+        let rest = &self.lines[self.at..self.end];
+        let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = &rest[..len];
+        self.at += len + 1;
+        let bad = |why| RepoError::from(FormatError::malformed("a manifest", why));
+        let path = line_path(line).ok_or_else(|| bad("a line does not begin with a path"))?;
+        if !self.previous.is_empty() && compare_entries(&self.previous, &path).is_ge() {
+            return Err(bad("its entries are not in order"));
+        }
+        self.previous.clear();
+        self.previous.extend_from_slice(&path);
+        Ok(Some((line, path)))
+    }
+
+    /// The next entry, checked.
+    ///
+    /// # Errors
+    /// As [`Self::next_line`], and if the entry is malformed.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        match self.next_line()? {
+            Some((line, _)) => Ok(Some(Entry::read_line(line)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Finds one entry.
+///
+/// # Errors
+/// If the manifest cannot be read.
+pub fn find_entry(chunks: &mut ChunkReader<'_>, list: &List, path: &[u8]) -> Result<Option<Entry>> {
+    let mut reader = ManifestReader::starting_at(chunks, list, path)?;
+    while let Some((line, found)) = reader.next_line()? {
+        match compare_entries(&found, path) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => return Ok(Some(Entry::read_line(line)?)),
+            std::cmp::Ordering::Greater => break,
+        }
+    }
+    Ok(None)
+}
+
+/// Calls `found` for the entry at `path` and everything below it.
+///
+/// # Errors
+/// If the manifest cannot be read, or `found` fails.
+pub fn for_each_within(
+    chunks: &mut ChunkReader<'_>,
+    list: &List,
+    path: &[u8],
+    mut found: impl FnMut(Entry) -> Result<()>,
+) -> Result<()> {
+    let mut reader = ManifestReader::starting_at(chunks, list, path)?;
+    while let Some((line, at)) = reader.next_line()? {
+        if is_within_subtree(&at, path) {
+            found(Entry::read_line(line)?)?;
+        } else if path != ROOT && compare_paths(&at, path).is_gt() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Every chunk that a manifest consists of, lists included, and those of its entries.
+///
+/// `skip` is asked before a chunk of the manifest is read; true leaves it and all below it out.
+///
+/// # Errors
+/// If the manifest cannot be read.
+pub fn for_each_chunk(
+    chunks: &mut ChunkReader<'_>,
+    list: &List,
+    skip: &mut dyn FnMut(ChunkId) -> bool,
+    content: &mut dyn FnMut(ChunkId),
+) -> Result<()> {
+    let mut pending: Vec<(u32, ChunkRef)> =
+        list.chunks.iter().rev().map(|r| (list.level.min(MAX_LEVEL), r.clone())).collect();
+    let mut bytes = Vec::new();
+    while let Some((level, of)) = pending.pop() {
+        if skip(of.chunk) {
+            continue;
+        }
+        chunks.with_chunk(of.chunk, |chunk| {
+            bytes.clear();
+            bytes.extend_from_slice(chunk);
+        })?;
+        if level > 0 {
+            pending.extend(read_list(&bytes)?.into_iter().rev().map(|r| (level - 1, r)));
+            continue;
+        }
+        for line in crate::format::manifest::lines(&bytes)? {
+            crate::format::manifest::line_chunks(line, &mut *content)?;
+        }
+    }
+    Ok(())
+}

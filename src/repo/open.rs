@@ -1,0 +1,57 @@
+//! Making and opening a repository.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::keys::PublicKey;
+use super::{RepoError, Result};
+use crate::base::time::Clock;
+use crate::format::repository::{MAX_BYTES, Repository};
+use crate::store::{Key, Lock, LockMode, Published, Store, StoreError};
+use crate::sys::host::random_hex;
+
+/// What to do by hand, put into every repository.
+pub const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
+/// The program that needs nothing but Python and zstd, put into every repository.
+pub const RECOVER_PY: &[u8] = include_bytes!("recover.py");
+
+/// Makes a repository in an empty store, with one writer.
+///
+/// # Errors
+/// If the store has one already or cannot be written.
+pub fn create(store: &Arc<dyn Store>, writer: &PublicKey, clock: Clock) -> Result<Repository> {
+    let id = random_hex().map_err(RepoError::io("get random bytes"))?;
+    let config = Repository::new(id, clock.now());
+    store.create(&Key::top("RECOVER.md"), RECOVER_MD)?;
+    store.create(&Key::top("recover.py"), RECOVER_PY)?;
+    store.create(&Key::writer(&writer.file_hash()), writer.file_bytes())?;
+    store.sync()?;
+    let mut bytes = serde_json::to_vec_pretty(&config).map_err(|e| RepoError::Key(e.to_string()))?;
+    bytes.push(b'\n');
+    // the repository exists from here on
+    if store.create(&Key::repository(), &bytes)? == Published::Existed {
+        return Err(RepoError::Locked { location: store.location() });
+    }
+    store.sync()?;
+    Ok(config)
+}
+
+pub(super) fn read_config(store: &dyn Store) -> Result<Repository> {
+    let key = Key::repository();
+    let bytes = match store.read_all(&key, MAX_BYTES) {
+        Err(StoreError::Missing { .. }) => return Err(RepoError::NotFound(store.location())),
+        other => other?,
+    };
+    Repository::decode(&bytes).map_err(|source| RepoError::Damaged { key, source })
+}
+
+pub(super) fn wait_for_lock(store: &dyn Store, mode: LockMode, patience: Duration) -> Result<Lock> {
+    let began = Instant::now();
+    loop {
+        match store.lock(mode)? {
+            Lock::Busy if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(50)),
+            Lock::Busy => return Err(RepoError::Locked { location: store.location() }),
+            lock => return Ok(lock),
+        }
+    }
+}

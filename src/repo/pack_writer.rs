@@ -1,0 +1,220 @@
+//! Filling packs: one writer a thread. Content is read straight into the frame; a full frame is
+//! compressed, decoded again and compared, and appended to the pack.
+
+use sha2::{Digest as _, Sha256};
+
+use super::chunk_index::Place;
+use super::writer::{FinishedPack, Writer};
+use super::{RepoError, Result};
+use crate::base::id::{ChunkId, PackId};
+use crate::format::frame::{Decoder, Encoder};
+use crate::format::pack::{FrameBuilder, FrameInfo, Kind, Table, member_len};
+use crate::store::Staged;
+
+/// Levels at which a table is compressed when its pack must have another name.
+const OTHER_LEVELS: [i32; 6] = [19, 9, 1, -10, -100, -100_000];
+
+struct OpenPack {
+    staged: Box<dyn Staged>,
+    hasher: Sha256,
+    bytes: u64,
+    frames: Vec<FrameInfo>,
+    number: u32,
+}
+
+/// Fills packs of one kind.
+pub struct PackWriter<'w> {
+    writer: &'w Writer,
+    kind: Kind,
+    frame_target: usize,
+    frame: FrameBuilder,
+    pack: Option<OpenPack>,
+    encoder: Encoder,
+    decoder: Decoder,
+    stored: Vec<u8>,
+    check: Vec<u8>,
+}
+
+impl<'w> PackWriter<'w> {
+    /// A writer of packs of this kind.
+    ///
+    /// # Errors
+    /// If the compressor gets no memory.
+    pub fn new(writer: &'w Writer, kind: Kind) -> Result<Self> {
+        let target = writer.config().frame_target as usize;
+        // manifests are read piece by piece: smaller frames let a reader skip more
+        let frame_target = if kind == Kind::Manifest { target / 2 } else { target };
+        Ok(Self {
+            writer,
+            kind,
+            frame_target,
+            // one chunk of the largest size still fits without growing
+            frame: FrameBuilder::with_capacity(frame_target + (64 << 10)),
+            pack: None,
+            encoder: Encoder::new(writer.level()).map_err(RepoError::io("start the compressor"))?,
+            decoder: Decoder::new().map_err(RepoError::io("start the decoder"))?,
+            stored: Vec::new(),
+            check: Vec::new(),
+        })
+    }
+
+    /// Stores a chunk unless it is stored already.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add(&mut self, content: &[u8]) -> Result<ChunkId> {
+        let id = ChunkId::of(content);
+        if self.writer.knows(&id) {
+            return Ok(id);
+        }
+        self.make_room(content.len())?;
+        let (start, raw) = self.frame.begin();
+        raw.extend_from_slice(content);
+        self.finish_member(start, id)?;
+        Ok(id)
+    }
+
+    /// Ends the frame if a member of this size does not fit into it any more.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn make_room(&mut self, size: usize) -> Result<()> {
+        if !self.frame.is_empty() && self.frame.len() + member_len(size) > self.frame_target {
+            self.end_frame()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a chunk whose content the caller appends to the buffer returned.
+    pub fn begin(&mut self) -> (usize, &mut Vec<u8>) {
+        self.frame.begin()
+    }
+
+    /// The content appended since [`Self::begin`] returned `start`.
+    pub fn content(&self, start: usize) -> &[u8] {
+        self.frame.content(start)
+    }
+
+    /// Takes back what was begun.
+    pub fn abandon(&mut self, start: usize) {
+        self.frame.abandon(start);
+    }
+
+    /// Finishes the chunk that was begun: keeps it if it is new. Returns its id.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn commit(&mut self, start: usize) -> Result<ChunkId> {
+        let id = ChunkId::of(self.frame.content(start));
+        if self.writer.knows(&id) {
+            self.frame.abandon(start);
+            return Ok(id);
+        }
+        self.finish_member(start, id)?;
+        Ok(id)
+    }
+
+    fn finish_member(&mut self, start: usize, id: ChunkId) -> Result<()> {
+        let size = self.frame.content(start).len() as u32; // at most 16 MiB
+        let (pack, frame) = self.next_frame()?;
+        let place = Place { pack, frame, offset: start as u32, size };
+        // another thread may have stored the same content meanwhile
+        if self.writer.claim(id, place) {
+            self.frame.commit(start, id);
+        } else {
+            self.frame.abandon(start);
+        }
+        Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<(u32, u32)> {
+        let pack = match &mut self.pack {
+            Some(pack) => pack,
+            none => none.insert(OpenPack {
+                staged: self.writer.store().stage()?,
+                hasher: Sha256::new(),
+                bytes: 0,
+                frames: Vec::new(),
+                number: self.writer.begin_pack(self.kind),
+            }),
+        };
+        Ok((pack.number, pack.frames.len() as u32))
+    }
+
+    fn end_frame(&mut self) -> Result<()> {
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        self.next_frame()?;
+        let raw = self.frame.raw();
+        self.encoder.encode(raw, &mut self.stored).map_err(RepoError::io("compress a frame"))?;
+        // compressors have had bugs: what does not come back is not stored
+        let back = self.decoder.decode(&self.stored, raw.len() as u64, &mut self.check);
+        if back.is_err() || self.check != raw {
+            return Err(RepoError::SelfCheck);
+        }
+        let chunks = self.frame.clear();
+        let stored = std::mem::take(&mut self.stored);
+        let full = self.append(FrameInfo { bytes: stored.len() as u32, chunks }, &stored)?;
+        self.stored = stored;
+        if full { self.end_pack() } else { Ok(()) }
+    }
+
+    fn append(&mut self, frame: FrameInfo, stored: &[u8]) -> Result<bool> {
+        let Some(pack) = &mut self.pack else { return Ok(false) };
+        pack.staged.write(stored)?;
+        pack.hasher.update(stored);
+        pack.bytes += stored.len() as u64;
+        pack.frames.push(frame);
+        Ok(pack.bytes >= u64::from(self.writer.config().pack_target))
+    }
+
+    /// Takes over a frame of another pack as it is stored. Its chunks must be claimed by nobody else.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_frame(&mut self, chunks: Vec<(ChunkId, u32)>, stored: &[u8]) -> Result<()> {
+        self.end_frame()?;
+        self.next_frame()?;
+        let frame = FrameInfo { bytes: stored.len() as u32, chunks };
+        if self.append(frame, stored)? { self.end_pack() } else { Ok(()) }
+    }
+
+    fn end_pack(&mut self) -> Result<()> {
+        let Some(mut pack) = self.pack.take() else { return Ok(()) };
+        let table = Table { kind: self.kind, frames: pack.frames };
+        let (id, tail) = self.tail(&table, &pack.hasher)?;
+        pack.staged.write(&tail)?;
+        let bytes = pack.bytes + tail.len() as u64;
+        self.writer.pack_finished(FinishedPack { number: pack.number, id, bytes, table, staged: pack.staged })
+    }
+
+    // The same chunks in the same frames make the same pack. If a prune is about to remove the pack of
+    // that name, another compression of the table gives this one another name.
+    fn tail(&mut self, table: &Table, hasher: &Sha256) -> Result<(PackId, Vec<u8>)> {
+        let named = |tail: &[u8]| PackId(hasher.clone().chain_update(tail).finalize().into());
+        let mut tail = table.encode_tail(&mut self.encoder)?;
+        for level in OTHER_LEVELS {
+            if !self.writer.is_condemned(named(&tail)) {
+                break;
+            }
+            let mut other = Encoder::new(level).map_err(RepoError::io("start the compressor"))?;
+            tail = table.encode_tail(&mut other)?;
+        }
+        Ok((named(&tail), tail))
+    }
+
+    /// True if the chunk is stored, or being stored by this run.
+    pub fn knows(&self, id: &ChunkId) -> bool {
+        self.writer.knows(id)
+    }
+
+    /// Ends the frame and the pack being filled.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn finish(mut self) -> Result<()> {
+        self.end_frame()?;
+        if self.pack.as_ref().is_some_and(|p| !p.frames.is_empty()) { self.end_pack() } else { Ok(()) }
+    }
+}

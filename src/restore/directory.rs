@@ -1,0 +1,206 @@
+//! Directories of the target, each held open by what is still to be written in it. When the last
+//! of that is done, the directory gets its own mode, owner and times: children before parents.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::attributes::{Now, Powers, apply};
+use super::report::Collector;
+use crate::format::manifest::Entry;
+use crate::sys::attributes::Handle;
+use crate::sys::names::Names;
+use crate::tree::live::LiveStat;
+
+/// What directories of one restore share.
+pub struct Shared<'o> {
+    /// Receives what goes wrong.
+    pub collector: &'o Collector<'o>,
+    /// What may be set.
+    pub powers: Powers,
+    /// Directories that are open.
+    pub open: AtomicUsize,
+    /// Nothing is written.
+    pub dry_run: bool,
+}
+
+/// A directory of the target.
+pub struct Directory<'o> {
+    fd: Option<Arc<OwnedFd>>,
+    // keeps the parent from being finished before this one
+    _parent: Option<Arc<Directory<'o>>>,
+    /// Its path in the target.
+    pub path: Vec<u8>,
+    entry: Option<Entry>,
+    /// It was made by this run, so nobody else has put anything into it.
+    pub fresh: bool,
+    shared: &'o Shared<'o>,
+}
+
+impl<'o> Directory<'o> {
+    /// The target itself, or another directory that is there.
+    pub fn existing(
+        fd: Arc<OwnedFd>,
+        parent: Option<Arc<Self>>,
+        path: Vec<u8>,
+        entry: Option<Entry>,
+        shared: &'o Shared<'o>,
+    ) -> Arc<Self> {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { fd: Some(fd), _parent: parent, path, entry, fresh: false, shared })
+    }
+
+    /// Makes a directory in this one; one that is there is used unless it is no directory.
+    ///
+    /// # Errors
+    /// If it cannot be made or opened.
+    pub fn make(self: &Arc<Self>, name: &[u8], path: Vec<u8>, entry: Option<Entry>) -> io::Result<Arc<Self>> {
+        let shared = self.shared;
+        if shared.dry_run {
+            return Ok(self.imagined(path));
+        }
+        let fresh = match rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(e) => return Err(e.into()),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.fd()?, name, flags, Mode::empty())?;
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let fd = Some(Arc::new(fd));
+        Ok(Arc::new(Self { fd, _parent: Some(Arc::clone(self)), path, entry, fresh, shared }))
+    }
+
+    /// The target of a dry run that is not there.
+    pub fn nowhere(shared: &'o Shared<'o>) -> Arc<Self> {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { fd: None, _parent: None, path: Vec::new(), entry: None, fresh: true, shared })
+    }
+
+    /// This directory once more, to get these attributes when all in it is done.
+    pub fn with_entry(self: &Arc<Self>, entry: Entry) -> Arc<Self> {
+        let shared = self.shared;
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let (fd, path) = (self.fd.clone(), self.path.clone());
+        Arc::new(Self {
+            fd,
+            _parent: Some(Arc::clone(self)),
+            path,
+            entry: Some(entry),
+            fresh: self.fresh,
+            shared,
+        })
+    }
+
+    // A directory that a dry run would make.
+    fn imagined(self: &Arc<Self>, path: Vec<u8>) -> Arc<Self> {
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            fd: None,
+            _parent: Some(Arc::clone(self)),
+            path,
+            entry: None,
+            fresh: true,
+            shared: self.shared,
+        })
+    }
+
+    /// Its descriptor.
+    ///
+    /// # Errors
+    /// In a dry run, if it is not there yet.
+    pub fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        let (Some(fd), Some(entry)) = (&self.fd, &self.entry) else { return Ok(()) };
+        if self.shared.dry_run {
+            return Ok(());
+        }
+        let live = LiveStat::of(fd.as_fd())?;
+        let mut now = Now::of(&live.stat);
+        now.old = !self.fresh || self.shared.powers.inherits();
+        apply(
+            Handle::Open(fd.as_fd()),
+            entry,
+            now,
+            &self.shared.powers,
+            &mut Names::default(),
+            self.shared.collector,
+        )
+    }
+}
+
+impl Drop for Directory<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.finish() {
+            self.shared.collector.problem(&self.path, "directory-attributes", e);
+        }
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is at a name of a directory; `None` if nothing.
+///
+/// # Errors
+/// If that cannot be found out.
+pub fn stat_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<LiveStat>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(raw) => Ok(Some(LiveStat::new(&raw))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes whatever is at a name: a file, or a directory with everything in it. Never follows a
+/// link, never enters another file system or mount.
+///
+/// # Errors
+/// If something stays.
+pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<u64> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => return Ok(1),
+        Err(Errno::NOENT) => return Ok(0),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    if mount_of(dir)? != mount_of(fd.as_fd())? {
+        return Err(io::Error::other("something is mounted there"));
+    }
+    // an ordinary user must be able to remove what is in it
+    let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700));
+    let mut removed = 0;
+    for child in names_of(fd.as_fd())? {
+        removed += remove_in(fd.as_fd(), &child)?;
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
+    Ok(removed + 1)
+}
+
+fn mount_of(fd: BorrowedFd<'_>) -> io::Result<(u32, u32, u64)> {
+    let x = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    Ok((x.stx_dev_major, x.stx_dev_minor, x.stx_mnt_id))
+}
+
+/// The names in a directory.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn names_of(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,143 @@
+//! Comparing an entry with what is there.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::attributes::Powers;
+use super::{Overwrite, Owner};
+use crate::base::id::ChunkId;
+use crate::format::manifest::{Entry, Stat, Type};
+use crate::repo::ChunkIndex;
+use crate::sys::attributes::{Handle, holes, xattrs};
+use crate::tree::live::{open_in, open_path};
+
+/// What is to be done with something that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// It is as it should be.
+    Same,
+    /// Owner, mode, times or attributes differ.
+    Attributes,
+    /// It must be made anew.
+    Replace,
+    /// It differs but stays, because of the overwrite mode.
+    Keep,
+}
+
+/// Compares an entry (no directory) with what is there under its name.
+pub fn meet(
+    entry: &Entry,
+    live: &Stat,
+    (dir, name): (BorrowedFd<'_>, &[u8]),
+    overwrite: Overwrite,
+    powers: &Powers,
+    index: &ChunkIndex,
+) -> Meeting {
+    if overwrite == Overwrite::Never {
+        return Meeting::Keep;
+    }
+    if entry.stat.kind != live.kind {
+        return Meeting::Replace;
+    }
+    let same = match entry.stat.kind {
+        Type::File => match overwrite {
+            // a name too many would be written through
+            _ if live.links > 1 && entry.stat.links < 2 => false,
+            Overwrite::Always => same_content(entry, live, dir, name, index),
+            _ => entry.stat.size == live.size && entry.stat.mtime == live.mtime,
+        },
+        Type::Symlink => {
+            let target = rustix::fs::readlinkat(dir, name, Vec::with_capacity(256));
+            target.is_ok_and(|t| Some(t.to_bytes()) == entry.target.as_deref())
+        }
+        _ => entry.stat.device == live.device,
+    };
+    if !same {
+        let older = overwrite == Overwrite::IfNewer && entry.stat.mtime <= live.mtime;
+        return if older { Meeting::Keep } else { Meeting::Replace };
+    }
+    if powers.attributes_differ(entry, live) || !same_xattrs(entry, dir, name) {
+        return Meeting::Attributes;
+    }
+    Meeting::Same
+}
+
+impl Powers {
+    /// True if owner, mode or time differ in a way that a restore would mend.
+    pub fn attributes_differ(&self, entry: &Entry, live: &Stat) -> bool {
+        let owner = match self.owner() {
+            Owner::Number => (entry.stat.uid, entry.stat.gid) != (live.uid, live.gid),
+            // settled by looking closer
+            Owner::Name => true,
+            Owner::Mine => false,
+        };
+        let mode = entry.stat.kind != Type::Symlink && entry.stat.mode != live.mode;
+        owner || mode || entry.stat.mtime != live.mtime
+    }
+}
+
+// One call finds out that there are no attributes, which is nearly always so.
+fn same_xattrs(entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    match rustix::fs::llistxattr(&*path, &mut [0u8; 256][..]) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => entry.xattrs.is_empty(),
+        Ok(_) | Err(Errno::RANGE) => open_path(dir, name).is_ok_and(|fd| {
+            xattrs(Handle::Path(fd.as_fd())).is_ok_and(|have| same_but_labels(&have, &entry.xattrs))
+        }),
+        Err(_) => false,
+    }
+}
+
+// Labels of security modules that the snapshot does not have belong to this host.
+fn same_but_labels(have: &[(crate::base::Name, Vec<u8>)], wanted: &[(crate::base::Name, Vec<u8>)]) -> bool {
+    let label = |name: &[u8]| name.starts_with(b"security.") && name != b"security.capability";
+    let kept = have.iter().filter(|(n, _)| !label(&n.0) || wanted.iter().any(|(w, _)| w == n));
+    kept.eq(wanted.iter())
+}
+
+fn same_content(entry: &Entry, live: &Stat, dir: BorrowedFd<'_>, name: &[u8], index: &ChunkIndex) -> bool {
+    let read = || -> Result<bool, Errno> {
+        if entry.stat.size != live.size {
+            return Ok(false);
+        }
+        let fd = open_in(dir, name, OFlags::RDONLY)?;
+        let live_holes = if entry.holes.is_empty() {
+            Vec::new()
+        } else {
+            holes(fd.as_fd(), live.size).unwrap_or_default()
+        };
+        if live_holes != entry.holes {
+            return Ok(false);
+        }
+        let mut segments = entry.segments();
+        let (mut at, mut left) = segments.next().unwrap_or_default();
+        let mut buffer = Vec::new();
+        for id in &entry.chunks {
+            let Some(place) = index.get(id) else { return Ok(false) };
+            buffer.resize(place.size as usize, 0);
+            let mut have = 0;
+            while have < buffer.len() {
+                if left == 0 {
+                    let Some(next) = segments.next() else { return Ok(false) };
+                    (at, left) = next;
+                }
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len() - have);
+                let read = rustix::io::pread(&fd, &mut buffer[have..have + want], at)?;
+                if read == 0 {
+                    return Ok(false);
+                }
+                have += read;
+                at += read as u64;
+                left -= read as u64;
+            }
+            if ChunkId::of(&buffer) != *id {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    read().unwrap_or(false)
+}

@@ -1,0 +1,284 @@
+//! In place: the manifest and the living tree side by side. What is missing is made, what differs
+//! replaced, what is too much noted and removed at the very end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::AtFlags;
+
+use super::attributes::{Now, apply};
+use super::directory::{Directory, remove_in};
+use super::live::{Meeting, meet};
+use super::tree::{Run, Stack, split};
+use super::{Overwrite, Placement, RestoreError};
+use crate::base::Name;
+use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
+use crate::repo::manifest_reader::ManifestReader;
+use crate::sys::attributes::Handle;
+use crate::sys::names::Names;
+use crate::tree::live::open_path;
+use crate::tree::walk::{Everything, Visit, walk};
+
+/// Something that the snapshot does not have.
+pub struct Doomed<'o> {
+    dir: Arc<Directory<'o>>,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    entries: u64,
+}
+
+/// Where a merge stands.
+struct Merge<'o> {
+    stack: Stack<'o>,
+    next: Option<Entry>,
+    overwrite: Overwrite,
+    delete: bool,
+    // the subtree being passed over, and whether it is doomed
+    inside: Option<(Vec<u8>, bool)>,
+    names: Names,
+}
+
+impl<'o> Run<'o, '_> {
+    /// Brings what is there to the snapshot's state.
+    pub(super) fn in_place(
+        &mut self,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+        file_name: &[u8],
+        overwrite: Overwrite,
+        delete: bool,
+    ) -> Result<(), RestoreError> {
+        let base = self.begin(placement)?;
+        let mut merge = Merge {
+            stack: Stack::new(Arc::clone(&base)),
+            next: self.next_placed(reader, placement, file_name)?,
+            overwrite,
+            delete: delete && self.options.selection.is_everything(),
+            inside: None,
+            names: Names::default(),
+        };
+        // a file by itself: only its own name is looked at
+        let single = merge.next.as_ref().is_some_and(|e| e.path != ROOT && e.stat.kind != Type::Dir);
+        if single && placement_is_file(placement, merge.next.as_ref(), file_name) {
+            return self.single(&base, merge);
+        }
+        if let Ok(fd) = base.fd() {
+            let root = fd.try_clone_to_owned()?;
+            let workers = self.options.workers;
+            walk(root, &Everything, workers, &mut |visit| {
+                self.visit(&mut merge, reader, placement, file_name, visit)
+            })?;
+        }
+        while let Some(entry) = merge.next.take() {
+            self.check_interrupt()?;
+            self.put(&mut merge.stack, entry)?;
+            merge.next = self.next_placed(reader, placement, file_name)?;
+        }
+        Ok(())
+    }
+
+    fn single(&mut self, base: &Arc<Directory<'o>>, merge: Merge<'o>) -> Result<(), RestoreError> {
+        let Some(entry) = merge.next else { return Ok(()) };
+        let there = match base.fd() {
+            Ok(fd) => super::directory::stat_in(fd, &entry.path)?,
+            Err(_) => None,
+        };
+        let (name, path) = (entry.path.clone(), entry.path.clone());
+        let Some(there) = there else {
+            return self.put_file(Arc::clone(base), name, path, entry, false);
+        };
+        let found =
+            meet(&entry, &there.stat, (base.fd()?, &name), merge.overwrite, &self.shared.powers, self.index);
+        match found {
+            Meeting::Keep => self.shared.collector.report().kept += 1,
+            Meeting::Same => self.shared.collector.report().unchanged += 1,
+            Meeting::Attributes | Meeting::Replace => {
+                return self.put_file(Arc::clone(base), name, path, entry, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn visit(
+        &mut self,
+        merge: &mut Merge<'o>,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+        file_name: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), RestoreError> {
+        self.check_interrupt()?;
+        self.there += 1;
+        if let Some((top, doomed)) = &merge.inside {
+            if is_within_subtree(visit.path, top) {
+                let last = self.doomed.last_mut().filter(|_| *doomed);
+                last.into_iter().for_each(|d| d.entries += 1);
+                return Ok(());
+            }
+            merge.inside = None;
+        }
+        for problem in &visit.problems {
+            self.shared.collector.problem(&problem.path, "directory-unreadable", &problem.error);
+        }
+        while let Some(entry) = merge.next.take() {
+            match compare_entries(&entry.path, visit.path) {
+                std::cmp::Ordering::Less => {
+                    self.put(&mut merge.stack, entry)?;
+                    merge.next = self.next_placed(reader, placement, file_name)?;
+                }
+                std::cmp::Ordering::Equal => {
+                    merge.next = self.next_placed(reader, placement, file_name)?;
+                    return self.meet(merge, entry, &visit);
+                }
+                std::cmp::Ordering::Greater => {
+                    merge.next = Some(entry);
+                    break;
+                }
+            }
+        }
+        self.extra(merge, &visit);
+        Ok(())
+    }
+
+    fn extra(&mut self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
+        let kept = visit.path == b"lost+found" || visit.path == ROOT;
+        if visit.item.live.stat.kind == Type::Dir {
+            merge.inside = Some((visit.path.to_vec(), merge.delete && !kept));
+        }
+        if !merge.delete || kept {
+            return;
+        }
+        let (parent, name) = split(visit.path);
+        if let Some(dir) = merge.stack.parent(parent, self.shared) {
+            let (name, path) = (name.to_vec(), visit.path.to_vec());
+            self.doomed.push(Doomed { dir, name, path, entries: 1 });
+        }
+    }
+
+    fn meet(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
+        let live = visit.item.live;
+        let live_dir = live.stat.kind == Type::Dir;
+        match (entry.stat.kind == Type::Dir, live_dir) {
+            (true, true) => {
+                self.meet_dir(merge, entry, visit.opened);
+                return Ok(());
+            }
+            (true, false) => return self.replace_by_dir(merge, entry, visit),
+            // what is below a directory that becomes a file goes with it
+            (false, true) => merge.inside = Some((visit.path.to_vec(), false)),
+            (false, false) => {}
+        }
+        let (parent, name) = split(visit.path);
+        let Some(dir) = merge.stack.parent(parent, self.shared) else { return Ok(()) };
+        let name = name.to_vec();
+        let at = (visit.dir.as_fd(), &name[..]);
+        let mut found = meet(&entry, &live.stat, at, merge.overwrite, &self.shared.powers, self.index);
+        let path = entry.path.clone();
+        let linked = entry.stat.links > 1 || entry.hardlink.is_some();
+        if linked && matches!(found, Meeting::Same | Meeting::Attributes) {
+            found = self.meet_link(&entry, &path, (live.dev, live.stat.inode), found);
+        }
+        match found {
+            Meeting::Same => self.shared.collector.report().unchanged += 1,
+            Meeting::Keep => self.shared.collector.report().kept += 1,
+            Meeting::Attributes => self.mend(merge, &entry, &live.stat, at),
+            Meeting::Replace => self.put_file(dir, name, path, entry, true)?,
+        }
+        Ok(())
+    }
+
+    // Names that should lead to one inode must, unless the first of them is written anew anyway.
+    fn meet_link(&mut self, entry: &Entry, path: &[u8], inode: (u64, u64), found: Meeting) -> Meeting {
+        match self.leader_inode(entry, path) {
+            None => {
+                self.keep_leader(entry, path, inode);
+                found
+            }
+            Some(Some(leader)) if leader == inode => found,
+            Some(_) => Meeting::Replace,
+        }
+    }
+
+    fn meet_dir(&mut self, merge: &mut Merge<'o>, entry: Entry, opened: Option<&Arc<OwnedFd>>) {
+        let path = entry.path.clone();
+        let Some(fd) = opened else { return };
+        let (parent, _) = split(&path);
+        let parent = if path == ROOT { None } else { merge.stack.parent(parent, self.shared) };
+        let entry = self.options.selection.wants(&path, true).then_some(entry);
+        self.shared.collector.report().directories += 1;
+        let dir = Directory::existing(Arc::clone(fd), parent, path.clone(), entry, self.shared);
+        merge.stack.push(path, dir);
+    }
+
+    fn replace_by_dir(
+        &mut self,
+        merge: &mut Merge<'o>,
+        entry: Entry,
+        visit: &Visit<'_>,
+    ) -> Result<(), RestoreError> {
+        if merge.overwrite == Overwrite::Never {
+            self.shared.collector.report().kept += 1;
+            return Ok(());
+        }
+        if !self.options.dry_run {
+            let (_, name) = split(visit.path);
+            if let Err(e) = rustix::fs::unlinkat(visit.dir, name, AtFlags::empty()) {
+                self.shared.collector.problem(visit.path, "not-removed", e);
+                return Ok(());
+            }
+        }
+        self.put(&mut merge.stack, entry)
+    }
+
+    fn mend(
+        &self,
+        merge: &mut Merge<'o>,
+        entry: &Entry,
+        live: &crate::format::manifest::Stat,
+        at: (std::os::fd::BorrowedFd<'_>, &[u8]),
+    ) {
+        if self.options.dry_run {
+            self.shared.collector.report().metadata += 1;
+            return;
+        }
+        let fd = open_path(at.0, at.1).map_err(std::io::Error::from);
+        let done = fd.and_then(|fd| {
+            let handle = Handle::Path(fd.as_fd());
+            apply(handle, entry, Now::of(live), &self.shared.powers, &mut merge.names, self.shared.collector)
+        });
+        match done {
+            Ok(()) => self.shared.collector.report().metadata += 1,
+            Err(e) => self.shared.collector.problem(&entry.path, "attributes", e),
+        }
+    }
+
+    /// Removes what the snapshot does not have.
+    pub(super) fn remove_doomed(&mut self) -> Result<(), RestoreError> {
+        let doomed: u64 = self.doomed.iter().map(|d| d.entries).sum();
+        if doomed > self.there / 2 && !self.options.delete_most {
+            return Err(RestoreError::TooMuchRemoved { doomed, there: self.there });
+        }
+        for extra in std::mem::take(&mut self.doomed) {
+            if self.options.dry_run {
+                self.shared.collector.report().deleted += extra.entries;
+                continue;
+            }
+            match extra.dir.fd().and_then(|dir| remove_in(dir, &extra.name)) {
+                Ok(removed) => self.shared.collector.report().deleted += removed,
+                Err(e) => self.shared.collector.problem(&extra.path, "not-removed", e),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn placement_is_file(placement: &Placement, next: Option<&Entry>, file_name: &[u8]) -> bool {
+    let name = if placement.subtree == ROOT { file_name } else { split(&placement.subtree).1 };
+    next.is_some_and(|entry| entry.path == name)
+}
+
+impl From<std::io::Error> for RestoreError {
+    fn from(source: std::io::Error) -> Self {
+        Self::Io { act: "walk", path: Name::from("the target"), source }
+    }
+}

@@ -1,0 +1,157 @@
+//! From the repository into a place.
+//!
+//! One thread reads the manifest in order (in place: merges it with the living tree) and makes
+//! directories; what files need is gathered by frame, so that workers decode each frame once and
+//! write all its files. Everything goes by directory descriptors that this run opened without
+//! following links: nothing is ever written outside the target, whatever a manifest says.
+//!
+//! A chunk's hash is compared before a byte of it is written. What cannot be restored is left out
+//! and named; everything else is restored.
+
+mod attributes;
+mod batch;
+mod directory;
+mod live;
+mod merge;
+mod report;
+mod select;
+mod tree;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::Name;
+use crate::base::event::{Event, Observer, Step};
+use crate::repo::documents::Snapshot;
+use crate::repo::load::Condemned;
+use crate::repo::reader::ChunkReader;
+use crate::repo::{Repo, RepoError};
+
+pub use report::{Loss, Problem, Report};
+pub use select::{Placement, Selection, place};
+
+/// What happens to files that are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Replaced if size or time of change differ.
+    #[default]
+    IfChanged,
+    /// Replaced if their content differs; all of it is read.
+    Always,
+    /// Replaced if the snapshot's is newer.
+    IfNewer,
+    /// Left as they are.
+    Never,
+}
+
+/// Where to and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Into a directory that is empty or not there.
+    Fresh,
+    /// Over what is there, rewriting only what differs.
+    InPlace {
+        /// What happens to files that are there.
+        overwrite: Overwrite,
+        /// Remove what the snapshot does not have.
+        delete: bool,
+    },
+}
+
+/// How owners are restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Owner {
+    /// By number.
+    #[default]
+    Number,
+    /// By name where this host knows it, else by number.
+    Name,
+    /// Not at all; setuid, setgid and capabilities are left out too.
+    Mine,
+}
+
+/// What to restore, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory it goes to.
+    pub target: PathBuf,
+    /// Into nothing, or over something.
+    pub mode: Mode,
+    /// Which entries.
+    pub selection: Selection,
+    /// Owners.
+    pub owner: Owner,
+    /// Make devices too.
+    pub devices: bool,
+    /// Set inode flags too (immutable and so on).
+    pub flags: bool,
+    /// Remove more than half of what is there, if that is what it takes.
+    pub delete_most: bool,
+    /// Change nothing; count.
+    pub dry_run: bool,
+    /// Make everything durable before the end.
+    pub sync: bool,
+    /// How many threads decode and write.
+    pub workers: usize,
+}
+
+/// Why nothing, or not all that could be, was restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The target is not as it must be.
+    #[error("{target}: {why}")]
+    Target {
+        /// The directory.
+        target: Name,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// The target failed.
+    #[error("could not {act} {path}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: Name,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Too much would be removed.
+    #[error(
+        "{doomed} of {there} entries in the target would be removed; nothing was removed, what differs was restored"
+    )]
+    TooMuchRemoved {
+        /// How many.
+        doomed: u64,
+        /// Of how many.
+        there: u64,
+    },
+    /// The operation was told to stop.
+    #[error("interrupted; the target is incomplete")]
+    Interrupted,
+}
+
+/// Restores a snapshot, or part of it.
+///
+/// # Errors
+/// If nothing can be restored, or it was interrupted. What was left out is in the report.
+pub fn restore(
+    repo: &Repo,
+    snapshot: &Snapshot,
+    placements: &[Placement],
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Report, RestoreError> {
+    let loaded = repo.load(Condemned::Use)?;
+    observer.event(Event::Started { step: Step::Restore, bytes: None });
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
+    let result = tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer);
+    observer.event(Event::Finished);
+    result
+}

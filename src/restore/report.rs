@@ -1,0 +1,164 @@
+//! What a restore did and what it left out.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::base::Name;
+use crate::base::event::{Event, Notice, Observer};
+
+/// At most this many problems are listed; all are counted.
+const MAX_PROBLEMS: usize = 10_000;
+
+/// Something that the system did not let us restore, counted by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// Owner or group.
+    Owner,
+    /// Setuid, setgid or capability, left out because the owner is not restored.
+    Privilege,
+    /// An extended attribute or ACL.
+    Xattr,
+    /// Inode flags.
+    Flags,
+    /// A device, which nobody asked for or which this user may not make.
+    Device,
+    /// A socket; the program that listens makes it again.
+    Socket,
+    /// A time that this file system cannot hold.
+    Time,
+}
+
+impl Loss {
+    /// A word that scripts may rely on.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Owner => "owner-not-restored",
+            Self::Privilege => "privilege-not-restored",
+            Self::Xattr => "attribute-not-restored",
+            Self::Flags => "flags-not-restored",
+            Self::Device => "device-not-restored",
+            Self::Socket => "socket-not-restored",
+            Self::Time => "time-not-restored",
+        }
+    }
+
+    /// What it is, and what to do.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Owner => "owners were not restored: that needs root",
+            Self::Privilege => "setuid, setgid or capabilities were left out: they need root and the owner",
+            Self::Xattr => {
+                "extended attributes were not restored: this user or this file system does not allow them"
+            }
+            Self::Flags => "inode flags were not restored: give --flags, as root",
+            Self::Device => "devices were not made: give --devices, as root",
+            Self::Socket => "sockets were not made: the program that listens makes its own",
+            Self::Time => "times were not restored: the file system cannot hold them",
+        }
+    }
+
+    /// True if something of the snapshot is really missing afterwards.
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::Socket)
+    }
+}
+
+/// An entry that was not restored, or not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path in the target.
+    pub path: Name,
+    /// A word for the kind of problem.
+    pub code: &'static str,
+    /// What happened.
+    pub text: String,
+}
+
+/// Counts and problems.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files written.
+    pub files: u64,
+    /// Bytes of content written.
+    pub bytes: u64,
+    /// Directories made or brought to their state.
+    pub directories: u64,
+    /// Links, devices, fifos made.
+    pub others: u64,
+    /// Entries that were as they should be.
+    pub unchanged: u64,
+    /// Entries of which only owner, mode, times or attributes were set.
+    pub metadata: u64,
+    /// Entries left alone because of the overwrite mode.
+    pub kept: u64,
+    /// Entries removed.
+    pub deleted: u64,
+    /// Entries not restored.
+    pub failed: u64,
+    /// True if stored data was found damaged or missing.
+    pub damage: bool,
+    /// The first problems.
+    pub problems: Vec<Problem>,
+    /// What could not be restored of entries that were.
+    pub losses: BTreeMap<Loss, u64>,
+}
+
+impl Report {
+    /// True if the target holds everything that was selected.
+    pub fn is_complete(&self) -> bool {
+        self.failed == 0 && !self.losses.keys().any(|loss| loss.counts())
+    }
+}
+
+/// Collects from several threads.
+pub struct Collector<'o> {
+    report: Mutex<Report>,
+    /// Who listens.
+    pub observer: &'o dyn Observer,
+}
+
+impl<'o> Collector<'o> {
+    /// An empty report.
+    pub fn new(observer: &'o dyn Observer) -> Self {
+        Self { report: Mutex::default(), observer }
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an entry that is not restored.
+    pub fn problem(&self, path: &[u8], code: &'static str, text: impl ToString) {
+        let problem = Problem { path: Name(path.to_vec()), code, text: text.to_string() };
+        let shown = format!("{}: {}", problem.path, crate::base::name::shown(problem.text.as_bytes()));
+        self.observer.event(Event::Notice(&Notice {
+            code,
+            subject: Some(problem.path.clone()),
+            text: shown,
+        }));
+        let mut report = self.report();
+        report.failed += 1;
+        if report.problems.len() < MAX_PROBLEMS {
+            report.problems.push(problem);
+        }
+    }
+
+    /// Notes an entry that is not restored because of the repository.
+    pub fn damaged(&self, path: &[u8], error: &crate::repo::RepoError) {
+        self.report().damage |= error.is_damage();
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        self.problem(path, "content-damaged", text);
+    }
+
+    /// Counts something that could not be restored.
+    pub fn loss(&self, loss: Loss) {
+        *self.report().losses.entry(loss).or_default() += 1;
+    }
+}

@@ -1,0 +1,147 @@
+//! Which entries are restored, and where they go.
+
+use std::path::Path;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::base::Name;
+use crate::base::name::compare_paths;
+use crate::format::manifest::ROOT;
+use crate::format::snapshot::Document;
+
+/// A subtree of one root and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Which of the document's roots.
+    pub root: usize,
+    /// The subtree, relative to the root; `.` for all of it.
+    pub subtree: Vec<u8>,
+    /// Where its top goes, relative to the target; empty for the target itself.
+    pub prefix: Vec<u8>,
+}
+
+/// Where the parts of a snapshot go. With `path` (absolute on the source), what lies there goes
+/// straight into the target; without, everything goes below its absolute path.
+pub fn place(document: &Document, path: Option<&Name>) -> Vec<Placement> {
+    let mut found = Vec::new();
+    for (root, of) in document.roots.iter().enumerate() {
+        let at = trimmed(&of.path.0);
+        let Some(path) = path else {
+            found.push(Placement { root, subtree: ROOT.to_vec(), prefix: at.to_vec() });
+            continue;
+        };
+        let wanted = trimmed(&path.0);
+        if let Some(rest) = below(wanted, at) {
+            let subtree = if rest.is_empty() { ROOT.to_vec() } else { rest.to_vec() };
+            found.push(Placement { root, subtree, prefix: Vec::new() });
+        } else if let Some(rest) = below(at, wanted) {
+            found.push(Placement { root, subtree: ROOT.to_vec(), prefix: rest.to_vec() });
+        }
+    }
+    // of several roots that hold the path, the nearest is meant
+    if found.iter().filter(|p| p.prefix.is_empty()).count() > 1
+        && let Some(nearest) =
+            found.iter().filter(|p| p.prefix.is_empty()).min_by_key(|p| p.subtree.len()).cloned()
+    {
+        found.retain(|p| !p.prefix.is_empty());
+        found.insert(0, nearest);
+    }
+    found.sort_by(|a, b| compare_paths(&a.prefix, &b.prefix));
+    found
+}
+
+fn trimmed(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
+// What is left of `path` below `dir`; `None` if it is not below.
+fn below<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
+    if dir.is_empty() {
+        return Some(path);
+    }
+    match path.strip_prefix(dir)? {
+        [] => Some(&[]),
+        [b'/', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+/// Globs that entries must or must not match, in gitignore syntax, relative to the target.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    include: Option<Gitignore>,
+    exclude: Option<Gitignore>,
+}
+
+impl Selection {
+    /// From patterns; no include patterns mean everything.
+    ///
+    /// # Errors
+    /// A sentence that names the bad pattern.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
+        Ok(Self { include: build(include)?, exclude: build(exclude)? })
+    }
+
+    /// True if everything is selected.
+    pub fn is_everything(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+
+    /// True if this entry is wanted. Directories that hold wanted entries are made all the same.
+    pub fn wants(&self, path: &[u8], is_dir: bool) -> bool {
+        let path = Name(path.to_vec());
+        let path = Path::new(path.as_os_str());
+        let hits = |globs: &Gitignore| globs.matched_path_or_any_parents(path, is_dir).is_ignore();
+        self.include.as_ref().is_none_or(hits) && !self.exclude.as_ref().is_some_and(hits)
+    }
+}
+
+fn build(patterns: &[String]) -> Result<Option<Gitignore>, String> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = GitignoreBuilder::new("");
+    for pattern in patterns {
+        builder
+            .add_line(None, pattern)
+            .map_err(|e| format!("the pattern {pattern:?} makes no sense: {e}"))?;
+    }
+    builder.build().map(Some).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(roots: &[&str], path: Option<&str>) -> Vec<(usize, String, String)> {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let json = serde_json::json!({"lifeboat":"snapshot","version":1,"repository":"","host":"","user":"","tool":"",
+            "sequence":1,"previous":null,"parent":null,"started":"2026-01-01T00:00:00Z","finished":"2026-01-01T00:00:00Z",
+            "statistics":{},"roots":roots.iter().map(|r| serde_json::json!({"path":r,"manifest":{"level":0,"entries":0,"chunks":[]}})).collect::<Vec<_>>()});
+        let document: Document = serde_json::from_value(json).unwrap();
+        let found = place(&document, path.map(Name::from).as_ref());
+        found.iter().map(|p| (p.root, text(&p.subtree), text(&p.prefix))).collect()
+    }
+
+    #[test]
+    fn paths_go_where_they_are_asked_to() {
+        let s = |root: usize, a: &str, b: &str| (root, a.to_owned(), b.to_owned());
+        assert_eq!(prefixes(&["/srv/app", "/etc"], None), [s(1, ".", "etc"), s(0, ".", "srv/app")]);
+        assert_eq!(prefixes(&["/srv/app"], Some("/srv/app")), [s(0, ".", "")]);
+        assert_eq!(prefixes(&["/srv/app"], Some("/srv/app/a/b/")), [s(0, "a/b", "")]);
+        assert_eq!(prefixes(&["/srv/app", "/srv/db"], Some("/srv")), [s(0, ".", "app"), s(1, ".", "db")]);
+        assert_eq!(prefixes(&["/", "/home"], Some("/home/x")), [s(1, "x", "")]);
+        assert_eq!(prefixes(&["/srv/app"], Some("/srv/application")), []);
+    }
+
+    #[test]
+    fn globs_select() {
+        let selection = Selection::new(&["*.py".into(), "/data/".into()], &["test_*".into()]).unwrap();
+        assert!(selection.wants(b"a/b.py", false));
+        assert!(selection.wants(b"data/x/y", false));
+        assert!(!selection.wants(b"a/data/x", false));
+        assert!(!selection.wants(b"a/test_b.py", false));
+        assert!(Selection::default().wants(b"x", false));
+    }
+}

@@ -1,0 +1,586 @@
+//! The run: placements one after the other, entries in order, links last.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use crossbeam_channel::Sender;
+use rustix::fs::{AtFlags, Mode as Bits, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::Powers;
+use super::batch::{Batch, FileTarget, Job, Part};
+use super::directory::{Directory, Shared, names_of, remove_in, stat_in};
+use super::merge::Doomed;
+use super::report::{Collector, Report};
+use super::worker::{Workers, temporary_name};
+use super::{Mode, Options, Placement, RestoreError};
+use crate::base::Name;
+use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
+use crate::repo::documents::Snapshot;
+use crate::repo::manifest_reader::ManifestReader;
+use crate::repo::reader::ChunkReader;
+use crate::repo::{ChunkIndex, Repo, RepoError};
+use crate::tree::walk::join;
+
+/// Links that may wait for the files they lead to.
+const MAX_LINKS: usize = 50_000;
+
+struct Link<'o> {
+    dir: Arc<Directory<'o>>,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    leader: Vec<u8>,
+    entry: Entry,
+}
+
+/// One restore.
+pub struct Run<'o, 'j> {
+    /// Where chunks are.
+    pub index: &'o ChunkIndex,
+    /// Options.
+    pub options: &'o Options,
+    /// What directories share.
+    pub shared: &'o Shared<'o>,
+    /// What workers share.
+    pub workers: &'o Workers<'o>,
+    /// The target.
+    top: Arc<Directory<'o>>,
+    // where the current placement's paths begin, in the target and in the manifest
+    base: Arc<Directory<'o>>,
+    subtree: Vec<u8>,
+    /// Extra entries, to be removed at the end.
+    pub doomed: Vec<Doomed<'o>>,
+    /// Entries that were there.
+    pub there: u64,
+    jobs: &'j Sender<Job<'o>>,
+    batch: Batch<'o>,
+    links: Vec<Link<'o>>,
+    // path in the manifest's root to path in the target, of the first name of an inode that is restored
+    leaders: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Opens or makes the target and restores all placements into it.
+pub fn run(
+    repo: &Repo,
+    index: &ChunkIndex,
+    chunks: &mut ChunkReader<'_>,
+    snapshot: &Snapshot,
+    placements: &[Placement],
+    options: &Options,
+    observer: &dyn crate::base::event::Observer,
+) -> Result<Report, RestoreError> {
+    let target = open_target(options)?;
+    let powers = Powers::new(options, target.as_ref().map(|fd| fd.as_fd()));
+    let collector = Collector::new(observer);
+    let open = std::sync::atomic::AtomicUsize::new(0);
+    let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run };
+    let workers = Workers::new(repo.store(), index, &collector, powers, options.devices);
+    let umask = rustix::process::umask(Bits::empty());
+    let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
+    let result = std::thread::scope(|scope| {
+        for _ in 0..options.workers {
+            let receiver = receiver.clone();
+            let workers = &workers;
+            scope.spawn(move || workers.work(&receiver));
+        }
+        drop(receiver);
+        let top = match &target {
+            Some(fd) => Directory::existing(Arc::clone(fd), None, Vec::new(), None, &shared),
+            None => Directory::nowhere(&shared),
+        };
+        let mut run = Run {
+            index,
+            options,
+            shared: &shared,
+            workers: &workers,
+            base: Arc::clone(&top),
+            top,
+            subtree: ROOT.to_vec(),
+            doomed: Vec::new(),
+            there: 0,
+            jobs: &sender,
+            batch: Batch::default(),
+            links: Vec::new(),
+            leaders: HashMap::new(),
+        };
+        let done = run.all(chunks, snapshot, placements);
+        let finished = run.finish(done.is_ok());
+        drop(run);
+        drop(sender);
+        done.and(finished)
+    });
+    rustix::process::umask(umask);
+    result?;
+    if observer.interrupted() {
+        return Err(RestoreError::Interrupted);
+    }
+    if let Some(fd) = target.filter(|_| options.sync && !options.dry_run) {
+        rustix::fs::syncfs(&fd).map_err(|e| target_error(options, "make durable", e))?;
+    }
+    Ok(collector.report().clone())
+}
+
+fn target_error(options: &Options, act: &'static str, error: Errno) -> RestoreError {
+    RestoreError::Io { act, path: Name::from(options.target.as_os_str()), source: error.into() }
+}
+
+fn open_target(options: &Options) -> Result<Option<Arc<OwnedFd>>, RestoreError> {
+    let bad = |why: &str| {
+        let target = Name::from(options.target.as_os_str());
+        Err(RestoreError::Target { target, why: why.to_owned() })
+    };
+    if !options.dry_run {
+        std::fs::create_dir_all(&options.target).map_err(|source| RestoreError::Io {
+            act: "make the directory",
+            path: Name::from(options.target.as_os_str()),
+            source,
+        })?;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(&options.target, flags, Bits::empty()) {
+        Err(Errno::NOENT) if options.dry_run => return Ok(None),
+        Err(Errno::NOTDIR) => return bad("it is not a directory"),
+        other => other.map_err(|e| target_error(options, "open", e))?,
+    };
+    if options.mode == Mode::Fresh {
+        let names = names_of(fd.as_fd()).map_err(|source| RestoreError::Io {
+            act: "list",
+            path: Name::from(options.target.as_os_str()),
+            source,
+        })?;
+        // what mkfs leaves at the top of a file system
+        if names.iter().any(|name| name != b"lost+found") {
+            return bad(
+                "it is not empty; choose another directory, or --in-place to bring it to the snapshot's state",
+            );
+        }
+    }
+    Ok(Some(Arc::new(fd)))
+}
+
+impl<'o> Run<'o, '_> {
+    fn all(
+        &mut self,
+        chunks: &mut ChunkReader<'_>,
+        snapshot: &Snapshot,
+        placements: &[Placement],
+    ) -> Result<(), RestoreError> {
+        for placement in placements {
+            let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
+            self.leaders.clear();
+            self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
+            let mut reader = match reader {
+                Ok(reader) => reader,
+                Err(e) if e.is_damage() || matches!(e, RepoError::Format(_)) => {
+                    self.shared.collector.damaged(&placement.prefix, &e);
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let file_name = root.path.0.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
+            match self.options.mode {
+                Mode::Fresh => self.fresh(&mut reader, placement, &file_name)?,
+                Mode::InPlace { overwrite, delete } => {
+                    self.in_place(&mut reader, placement, &file_name, overwrite, delete)?;
+                }
+            }
+            self.flush_links()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a placement: the directory that its top lies in.
+    pub(super) fn begin(&mut self, placement: &Placement) -> Result<Arc<Directory<'o>>, RestoreError> {
+        self.base = self.base_of(&placement.prefix)?;
+        self.subtree.clone_from(&placement.subtree);
+        Ok(Arc::clone(&self.base))
+    }
+
+    fn fresh(
+        &mut self,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+        file_name: &[u8],
+    ) -> Result<(), RestoreError> {
+        let mut stack = Stack::new(self.begin(placement)?);
+        while let Some(entry) = self.next_placed(reader, placement, file_name)? {
+            self.check_interrupt()?;
+            self.put(&mut stack, entry)?;
+        }
+        Ok(())
+    }
+
+    /// The next entry, its path relative to the top of the placement.
+    pub(super) fn next_placed(
+        &self,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+        file_name: &[u8],
+    ) -> Result<Option<Entry>, RestoreError> {
+        let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
+        entry.path = relocate(entry.path, &placement.subtree);
+        if entry.path == ROOT && entry.stat.kind != Type::Dir {
+            entry.path = file_name_of(placement, file_name);
+        }
+        Ok(Some(entry))
+    }
+
+    /// Restores an entry that is not there.
+    pub(super) fn put(&mut self, stack: &mut Stack<'o>, entry: Entry) -> Result<(), RestoreError> {
+        let is_dir = entry.stat.kind == Type::Dir;
+        if !self.options.selection.wants(&entry.path, is_dir) {
+            if is_dir {
+                stack.push_wished(entry);
+            }
+            return Ok(());
+        }
+        let (parent, name) = split(&entry.path);
+        let Some(dir) = stack.parent(parent, self.shared) else {
+            let why = "the directory that holds it is not in the manifest or could not be made";
+            self.shared.collector.problem(&entry.path, "no-parent", why);
+            return Ok(());
+        };
+        if entry.stat.kind == Type::Dir {
+            self.put_dir(stack, &dir, name.to_vec(), entry);
+            return Ok(());
+        }
+        let (name, path) = (name.to_vec(), entry.path.clone());
+        self.put_file(dir, name, path, entry, false)
+    }
+
+    fn put_dir(&mut self, stack: &mut Stack<'o>, dir: &Arc<Directory<'o>>, name: Vec<u8>, entry: Entry) {
+        let path = entry.path.clone();
+        self.shared.collector.report().directories += 1;
+        if path == ROOT {
+            // the top of a placement is there already: it only gets its attributes
+            let top = dir.with_entry(entry);
+            stack.push(path, top);
+            return;
+        }
+        match dir.make(&name, path.clone(), Some(entry)) {
+            Ok(made) => stack.push(path, made),
+            Err(e) => self.shared.collector.problem(&path, "directory-not-made", e),
+        }
+    }
+
+    /// Restores anything but a directory. `replace`: something is at that name.
+    pub fn put_file(
+        &mut self,
+        dir: Arc<Directory<'o>>,
+        name: Vec<u8>,
+        path: Vec<u8>,
+        entry: Entry,
+        replace: bool,
+    ) -> Result<(), RestoreError> {
+        if self.options.dry_run {
+            let mut report = self.shared.collector.report();
+            match entry.stat.kind {
+                Type::File => {
+                    report.files += 1;
+                    report.bytes += entry.stat.size;
+                }
+                _ => report.others += 1,
+            }
+            return Ok(());
+        }
+        if entry.stat.links > 1 || entry.hardlink.is_some() {
+            let first = self.first_name(&entry, &path);
+            if let Some(leader) = self.leaders.get(&first) {
+                let leader = leader.clone();
+                self.links.push(Link { dir, name, path, leader, entry });
+                return if self.links.len() > MAX_LINKS { self.flush_links() } else { Ok(()) };
+            }
+            self.leaders.insert(first, path.clone());
+        }
+        let file = FileTarget::new(dir, name, path, entry, replace);
+        if file.entry.chunks.is_empty() {
+            let job = self.batch.add_small(file);
+            return job.map_or(Ok(()), |job| self.send(job));
+        }
+        self.put_content(file)
+    }
+
+    fn put_content(&mut self, file: FileTarget<'o>) -> Result<(), RestoreError> {
+        let mut places = Vec::with_capacity(file.entry.chunks.len());
+        let mut total = 0u64;
+        for id in &file.entry.chunks {
+            let Some(place) = self.index.get(id) else {
+                self.shared.collector.damaged(&file.path, &RepoError::ChunkMissing(*id));
+                return Ok(());
+            };
+            places.push((*id, place, total));
+            total += u64::from(place.size);
+        }
+        if total != file.entry.stream_len() {
+            let why = format!("its chunks have {total} bytes, it has {}", file.entry.stream_len());
+            self.shared.collector.problem(&file.path, "size-wrong", why);
+            self.shared.collector.report().damage = true;
+            return Ok(());
+        }
+        let file = Arc::new(file);
+        for (chunk, place, at) in places {
+            self.batch.add(Part { file: Arc::clone(&file), chunk, place, at });
+        }
+        let due = self.batch.due(self.shared.open.load(Ordering::Relaxed));
+        due.into_iter().try_for_each(|job| self.send(job))
+    }
+
+    fn send(&self, job: Job<'o>) -> Result<(), RestoreError> {
+        self.workers.job_sent();
+        self.jobs.send(job).map_err(|_| RestoreError::Interrupted)
+    }
+
+    fn next_entry(
+        &self,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+    ) -> Result<Option<Entry>, RestoreError> {
+        loop {
+            match reader.next_entry() {
+                Ok(None) => return Ok(None),
+                Ok(Some(entry))
+                    if placement.subtree == ROOT || is_within_subtree(&entry.path, &placement.subtree) =>
+                {
+                    return Ok(Some(entry));
+                }
+                Ok(Some(entry)) => {
+                    if crate::format::manifest::compare_entries(&entry.path, &placement.subtree).is_gt() {
+                        return Ok(None);
+                    }
+                }
+                // one bad line or chunk does not stop the others
+                Err(e) if e.is_damage() || matches!(e, RepoError::Format(_)) => {
+                    self.shared.collector.damaged(&placement.prefix, &e);
+                    self.shared.collector.report().damage = true;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The directory that a placement's top lies in, made if it is not there.
+    pub fn base_of(&self, prefix: &[u8]) -> Result<Arc<Directory<'o>>, RestoreError> {
+        let mut dir = Arc::clone(&self.top);
+        let mut path = Vec::new();
+        for name in prefix.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
+            crate::format::manifest::check_path(name)
+                .map_err(|why| RestoreError::Target { target: Name(prefix.to_vec()), why: why.to_owned() })?;
+            path = if path.is_empty() { name.to_vec() } else { join(&path, name) };
+            let made = dir.make(name, path.clone(), None);
+            dir = made.map_err(|source| RestoreError::Io {
+                act: "make the directory",
+                path: Name(path.clone()),
+                source,
+            })?;
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn check_interrupt(&self) -> Result<(), RestoreError> {
+        if self.shared.collector.observer.interrupted() { Err(RestoreError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Waits for all files and then makes the links to them.
+    fn flush_links(&mut self) -> Result<(), RestoreError> {
+        let jobs = self.batch.all();
+        jobs.into_iter().try_for_each(|job| self.send(job))?;
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        self.workers.wait();
+        for link in std::mem::take(&mut self.links) {
+            match self.make_link(&link) {
+                Ok(()) => self.shared.collector.report().others += 1,
+                Err(e) => self.shared.collector.problem(&link.path, "link-not-made", e),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_link(&self, link: &Link<'_>) -> io::Result<()> {
+        let made =
+            self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&link.leader).copied();
+        let made = match made {
+            Some(made) => made,
+            // what is not restored cannot be linked to either
+            None if matches!(link.entry.stat.kind, Type::Socket | Type::Char | Type::Block) => return Ok(()),
+            None => return Err(io::Error::other("the file it is another name of was not restored")),
+        };
+        let (parent, name) = split(&link.leader);
+        let dir = open_below(self.base.fd()?, parent)?;
+        let live = stat_in(dir.as_fd(), name)?;
+        // only what this run made is linked to
+        if live.map(|l| (l.dev, l.stat.inode)) != Some(made) {
+            return Err(io::Error::other("the file it is another name of was replaced by something else"));
+        }
+        let here = link.dir.fd()?;
+        match stat_in(here, &link.name)? {
+            None => Ok(rustix::fs::linkat(&dir, name, here, &*link.name, AtFlags::empty())?),
+            Some(there) if (there.dev, there.stat.inode) == made => Ok(()),
+            Some(_) => {
+                let temporary = temporary_name()?;
+                rustix::fs::linkat(&dir, name, here, &*temporary, AtFlags::empty())?;
+                if let Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) =
+                    rustix::fs::renameat(here, &*temporary, here, &*link.name)
+                {
+                    remove_in(here, &link.name)?;
+                    rustix::fs::renameat(here, &*temporary, here, &*link.name)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    // The name of the inode's first entry in the manifest: what all its names have in common.
+    fn first_name(&self, entry: &Entry, path: &[u8]) -> Vec<u8> {
+        match &entry.hardlink {
+            Some(first) => first.clone(),
+            None if self.subtree == ROOT => path.to_vec(),
+            None => join(&self.subtree, path),
+        }
+    }
+
+    /// The inode of the first restored name of an inode: `None` if this is the first,
+    /// `Some(None)` if it is still being written.
+    pub(super) fn leader_inode(&self, entry: &Entry, path: &[u8]) -> Option<Option<(u64, u64)>> {
+        let leader = self.leaders.get(&self.first_name(entry, path))?;
+        Some(self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(leader).copied())
+    }
+
+    /// Notes that a file with several names is there as it should be.
+    pub fn keep_leader(&mut self, entry: &Entry, path: &[u8], inode: (u64, u64)) {
+        let first = self.first_name(entry, path);
+        self.leaders.entry(first).or_insert_with(|| path.to_vec());
+        let mut linked = self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        linked.entry(path.to_vec()).or_insert(inode);
+    }
+
+    fn finish(&mut self, removes: bool) -> Result<(), RestoreError> {
+        for job in self.batch.all() {
+            self.send(job)?;
+        }
+        self.workers.wait();
+        let result = if removes { self.remove_doomed() } else { Ok(()) };
+        self.links.clear();
+        self.doomed.clear();
+        result
+    }
+}
+
+/// The directories between the base and the current entry.
+pub struct Stack<'o> {
+    base: Arc<Directory<'o>>,
+    open: Vec<(Vec<u8>, Level<'o>)>,
+}
+
+enum Level<'o> {
+    Made(Arc<Directory<'o>>),
+    // not selected itself; made when something below it is
+    Wished(Box<Entry>),
+}
+
+impl<'o> Stack<'o> {
+    /// Begins at the directory that the top of a placement lies in.
+    pub fn new(base: Arc<Directory<'o>>) -> Self {
+        Self { base, open: Vec::new() }
+    }
+
+    /// Enters a directory that is there.
+    pub(super) fn push(&mut self, path: Vec<u8>, dir: Arc<Directory<'o>>) {
+        self.unwind(&path);
+        self.open.push((path, Level::Made(dir)));
+    }
+
+    fn push_wished(&mut self, entry: Entry) {
+        let path = entry.path.clone();
+        self.unwind(&path);
+        self.open.push((path, Level::Wished(Box::new(entry))));
+    }
+
+    fn unwind(&mut self, path: &[u8]) {
+        while self.open.last().is_some_and(|(top, _)| top == path || !is_within_subtree(path, top)) {
+            self.open.pop();
+        }
+    }
+
+    /// The directory of this path, which must be that of an entry before.
+    pub(super) fn parent(&mut self, path: Option<&[u8]>, shared: &Shared<'o>) -> Option<Arc<Directory<'o>>> {
+        let Some(path) = path else { return Some(Arc::clone(&self.base)) };
+        while self.open.last().is_some_and(|(top, _)| top != path) {
+            self.open.pop();
+        }
+        if self.open.is_empty() {
+            // a single file restored by itself has no directory of its own
+            return (path == ROOT).then(|| Arc::clone(&self.base));
+        }
+        self.make_wished(shared)
+    }
+
+    fn make_wished(&mut self, shared: &Shared<'o>) -> Option<Arc<Directory<'o>>> {
+        let mut above = Arc::clone(&self.base);
+        for (path, level) in &mut self.open {
+            let dir = match level {
+                Level::Made(dir) => Arc::clone(dir),
+                Level::Wished(entry) if path == ROOT => above.with_entry(*entry.clone()),
+                Level::Wished(entry) => {
+                    let (_, name) = split(path);
+                    match above.make(name, path.clone(), Some(*entry.clone())) {
+                        Ok(dir) => dir,
+                        Err(e) => {
+                            shared.collector.problem(path, "directory-not-made", e);
+                            return None;
+                        }
+                    }
+                }
+            };
+            *level = Level::Made(Arc::clone(&dir));
+            above = dir;
+        }
+        Some(above)
+    }
+}
+
+/// Directory (none for the root) and name of a path.
+pub fn split(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    if path == ROOT {
+        return (None, path);
+    }
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(at) => (Some(&path[..at]), &path[at + 1..]),
+        None => (Some(ROOT), path),
+    }
+}
+
+// A path relative to the placement's subtree.
+fn relocate(path: Vec<u8>, subtree: &[u8]) -> Vec<u8> {
+    if subtree == ROOT {
+        return path;
+    }
+    match path.strip_prefix(subtree) {
+        Some([b'/', rest @ ..]) => rest.to_vec(),
+        _ => ROOT.to_vec(),
+    }
+}
+
+// The name of a file that is restored by itself.
+fn file_name_of(placement: &Placement, root_name: &[u8]) -> Vec<u8> {
+    if placement.subtree == ROOT {
+        return root_name.to_vec();
+    }
+    split(&placement.subtree).1.to_vec()
+}
+
+/// Opens a directory below another, component by component, never following a link.
+fn open_below(base: std::os::fd::BorrowedFd<'_>, path: Option<&[u8]>) -> io::Result<OwnedFd> {
+    let mut dir = base.try_clone_to_owned()?;
+    let names = path.unwrap_or_default().split(|&b| b == b'/');
+    for name in names.filter(|n| !n.is_empty() && *n != ROOT) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        dir = rustix::fs::openat(&dir, name, flags, Bits::empty())?;
+    }
+    Ok(dir)
+}

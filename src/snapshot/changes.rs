@@ -1,0 +1,119 @@
+//! What the parent's manifest says of an entry, read in step with the walk.
+
+use crate::base::time::Timestamp;
+use crate::format::manifest::{ChunkRef, Entry, List, Stat, Time, compare_entries};
+use crate::repo::Result;
+use crate::repo::manifest_reader::ManifestReader;
+use crate::repo::reader::ChunkReader;
+
+/// Files whose inode changed less than this before a snapshot began may have changed again within
+/// the same tick of the clock that stamps them: they are read again next time (rule F5).
+const RACY_SECONDS: i64 = 2;
+
+/// Where the walk stands in the parent's manifest.
+pub struct Parent<'a, 'r> {
+    reader: Option<ManifestReader<'a, 'r>>,
+    path: Vec<u8>,
+    line: Vec<u8>,
+    chunk: Option<ChunkRef>,
+    trusted_before: Time,
+    /// Entries of the parent that the walk passed without finding them: deleted since.
+    pub deleted: u64,
+}
+
+impl<'a, 'r> Parent<'a, 'r> {
+    /// A parent with this manifest, taken at this time.
+    ///
+    /// # Errors
+    /// If its manifest cannot be read.
+    pub fn new(chunks: &'a mut ChunkReader<'r>, list: &List, started: Timestamp) -> Result<Self> {
+        let (seconds, nanos) = started.parts();
+        let mut parent = Self::none();
+        parent.trusted_before = Time(seconds - RACY_SECONDS, nanos);
+        parent.reader = Some(ManifestReader::new(chunks, list));
+        parent.step()?;
+        Ok(parent)
+    }
+
+    /// No parent: everything is new.
+    pub fn none() -> Self {
+        let trusted_before = Time(i64::MIN, 0);
+        Self { reader: None, path: Vec::new(), line: Vec::new(), chunk: None, trusted_before, deleted: 0 }
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let Some((line, path)) = reader.next_line()? else {
+            self.reader = None;
+            return Ok(());
+        };
+        self.path.clear();
+        self.path.extend_from_slice(&path);
+        self.line.clear();
+        self.line.extend_from_slice(line);
+        self.line.push(b'\n');
+        if self.chunk.as_ref().map(|c| c.chunk) != reader.chunk().map(|c| c.chunk) {
+            self.chunk = reader.chunk().cloned();
+        }
+        Ok(())
+    }
+
+    /// Goes to the entry of this path; true if the parent has it.
+    ///
+    /// # Errors
+    /// If the manifest cannot be read.
+    pub fn seek(&mut self, path: &[u8]) -> Result<bool> {
+        while self.reader.is_some() {
+            match compare_entries(&self.path, path) {
+                std::cmp::Ordering::Less => {
+                    self.deleted += 1;
+                    self.step()?;
+                }
+                std::cmp::Ordering::Equal => return Ok(true),
+                std::cmp::Ordering::Greater => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Steps over the entry that [`Self::seek`] found.
+    ///
+    /// # Errors
+    /// If the manifest cannot be read.
+    pub fn pass(&mut self) -> Result<()> {
+        self.step()
+    }
+
+    /// The entry's line, with its newline, and the chunk it lies in.
+    pub fn line(&self) -> (&[u8], Option<&ChunkRef>) {
+        (&self.line, self.chunk.as_ref())
+    }
+
+    /// The entry itself; `None` if it cannot be understood.
+    pub fn entry(&self) -> Option<Entry> {
+        Entry::read_line(self.line.strip_suffix(b"\n")?).ok()
+    }
+
+    /// True if the line says exactly this of the entry (`expected` as `write_stat` wrote it), and can be believed.
+    pub fn says(&self, expected: &[u8], stat: &Stat) -> bool {
+        let same = self.line.strip_prefix(expected).and_then(|rest| rest.first());
+        matches!(same, Some(b',' | b'}')) && stat.ctime < self.trusted_before && !self.is_torn()
+    }
+
+    // the key cannot stand in a name: its quotes would be escaped there
+    fn is_torn(&self) -> bool {
+        memchr::memmem::find(&self.line, b",\"torn\":true").is_some()
+    }
+
+    /// Entries that the walk has not passed are deleted too.
+    ///
+    /// # Errors
+    /// If the manifest cannot be read.
+    pub fn finish(&mut self) -> Result<u64> {
+        while self.reader.is_some() {
+            self.deleted += 1;
+            self.step()?;
+        }
+        Ok(self.deleted)
+    }
+}

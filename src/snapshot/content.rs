@@ -1,0 +1,284 @@
+//! Reading a file's content into chunks. Small files go straight into a frame; large ones are cut,
+//! and their pieces shared with other workers, so that one large file keeps every processor busy.
+
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use rustix::io::Errno;
+
+use crate::base::id::ChunkId;
+use crate::chunker::Cutter;
+use crate::repo::RepoError;
+use crate::repo::pack_writer::PackWriter;
+
+/// A worker cuts this much of a large file at a time, beyond one chunk of the largest size.
+const PIECE: usize = 1 << 20;
+
+/// A stretch of a large file, cut.
+pub struct Piece {
+    number: usize,
+    bytes: Vec<u8>,
+    cuts: Vec<Range<usize>>,
+    done: Sender<(usize, Vec<ChunkId>)>,
+}
+
+/// Why content could not be stored: the source's fault or the repository's.
+pub enum ContentError {
+    /// The file cannot be read.
+    Source(io::Error),
+    /// The repository cannot be written.
+    Repo(RepoError),
+}
+
+impl From<RepoError> for ContentError {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl From<Errno> for ContentError {
+    fn from(error: Errno) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+/// How workers share pieces.
+pub struct Share<'w> {
+    /// Pieces that wait for somebody.
+    pub pieces: (Sender<Piece>, Receiver<Piece>),
+    /// A worker gave up.
+    pub stopped: &'w AtomicBool,
+}
+
+/// Stores content: one for each worker.
+pub struct ContentWriter<'w> {
+    /// Where it goes.
+    pub packs: PackWriter<'w>,
+    cutter: Cutter,
+    share: Option<Share<'w>>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// Gives the bytes of a stream in order.
+pub trait Source {
+    /// Appends some bytes, up to `limit` in all; returns how many, 0 at the end.
+    fn append(&mut self, bytes: &mut Vec<u8>, limit: usize) -> Result<usize, ContentError>;
+}
+
+impl<'w> ContentWriter<'w> {
+    /// A writer that shares pieces of large files through these channels, if there are any.
+    pub fn new(packs: PackWriter<'w>, cutter: Cutter, share: Option<Share<'w>>) -> Self {
+        Self { packs, cutter, share, spare: Vec::new() }
+    }
+
+    /// Up to this many bytes a stream is one chunk.
+    pub fn small(&self) -> usize {
+        self.cutter.minimum()
+    }
+
+    /// Stores a file of at most [`Self::small`] bytes, reading no more than `size` bytes; returns how many there were.
+    pub fn store_small(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        size: usize,
+    ) -> Result<(u64, Vec<ChunkId>), ContentError> {
+        self.packs.make_room(size)?;
+        let (start, raw) = self.packs.begin();
+        raw.reserve(size + 1);
+        let read = read_up_to(fd, raw, size);
+        let have = self.packs.content(start).len();
+        if let Err(e) = read {
+            self.packs.abandon(start);
+            return Err(e.into());
+        }
+        if have == 0 {
+            self.packs.abandon(start);
+            return Ok((0, Vec::new()));
+        }
+        Ok((have as u64, vec![self.packs.commit(start)?]))
+    }
+
+    /// Stores a stream of any length; returns its length and chunks.
+    /// `size` is its length as far as it is known.
+    pub fn store_stream(
+        &mut self,
+        source: &mut dyn Source,
+        size: u64,
+    ) -> Result<(u64, Vec<ChunkId>), ContentError> {
+        let cutter = self.cutter.for_stream(size);
+        let piece = PIECE + cutter.maximum();
+        let (done, finished) = crossbeam_channel::unbounded();
+        let mut all: Vec<Vec<ChunkId>> = Vec::new();
+        let (mut total, mut outside) = (0u64, 0usize);
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        loop {
+            let last = fill(source, &mut bytes, piece)?;
+            let cuts = cutter.cut(&bytes, last);
+            let used = cuts.last().map_or(0, |c| c.end);
+            let mut next = if last { Vec::new() } else { self.spare.pop().unwrap_or_default() };
+            next.clear();
+            next.extend_from_slice(&bytes[used..]);
+            bytes.truncate(used);
+            total += used as u64;
+            let cut = Piece { number: all.len(), bytes, cuts, done: done.clone() };
+            all.push(Vec::new());
+            let shared = if last && all.len() == 1 { Err(cut) } else { self.offer(cut) };
+            match shared {
+                Ok(()) => outside += 1,
+                Err(piece) => self.store_piece_into(piece, &mut all)?,
+            }
+            bytes = next;
+            if last {
+                break;
+            }
+        }
+        while outside > 0 {
+            if let Ok((number, ids)) = finished.try_recv() {
+                all[number] = ids;
+                outside -= 1;
+            } else if !self.help()?
+                && let Ok((number, ids)) = finished.recv_timeout(std::time::Duration::from_millis(2))
+            {
+                all[number] = ids;
+                outside -= 1;
+            }
+        }
+        Ok((total, all.into_iter().flatten().collect()))
+    }
+
+    fn offer(&mut self, piece: Piece) -> Result<(), Piece> {
+        let Some(share) = &self.share else { return Err(piece) };
+        share.pieces.0.try_send(piece).map_err(|e| match e {
+            TrySendError::Full(piece) | TrySendError::Disconnected(piece) => piece,
+        })
+    }
+
+    // Takes a piece that waits for somebody, perhaps one of our own.
+    fn help(&mut self) -> Result<bool, ContentError> {
+        let Some(share) = &self.share else { return Ok(false) };
+        // the worker that took a piece may be the one that gave up
+        if share.stopped.load(Ordering::Relaxed) {
+            return Err(RepoError::Interrupted.into());
+        }
+        match share.pieces.1.try_recv() {
+            Ok(piece) => {
+                self.store_piece(piece)?;
+                Ok(true)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(false),
+        }
+    }
+
+    fn store_piece_into(&mut self, piece: Piece, all: &mut [Vec<ChunkId>]) -> Result<(), ContentError> {
+        let mut ids = Vec::with_capacity(piece.cuts.len());
+        for cut in &piece.cuts {
+            ids.push(self.packs.add(&piece.bytes[cut.clone()])?);
+        }
+        all[piece.number] = ids;
+        self.keep(piece.bytes);
+        Ok(())
+    }
+
+    /// Stores a piece that another worker cut.
+    pub fn store_piece(&mut self, piece: Piece) -> Result<(), RepoError> {
+        let mut ids = Vec::with_capacity(piece.cuts.len());
+        for cut in &piece.cuts {
+            ids.push(self.packs.add(&piece.bytes[cut.clone()])?);
+        }
+        // the worker that cut it may have given up
+        let _ = piece.done.send((piece.number, ids));
+        self.keep(piece.bytes);
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if self.spare.is_empty() {
+            self.spare.push(bytes);
+        }
+    }
+}
+
+fn read_up_to(fd: BorrowedFd<'_>, raw: &mut Vec<u8>, size: usize) -> Result<(), Errno> {
+    let end = raw.len() + size;
+    // a regular file gives everything at once; only when it does not is it asked again
+    while raw.len() < end {
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(raw)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    raw.truncate(end);
+    Ok(())
+}
+
+fn fill(source: &mut dyn Source, bytes: &mut Vec<u8>, piece: usize) -> Result<bool, ContentError> {
+    bytes.reserve_exact(piece.saturating_sub(bytes.len()));
+    while bytes.len() < piece {
+        if source.append(bytes, piece)? == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The data of an open file, holes left out, up to the size it had when it was opened.
+pub struct FileSource<'f> {
+    fd: BorrowedFd<'f>,
+    segments: std::vec::IntoIter<(u64, u64)>,
+    at: u64,
+    left: u64,
+    /// How far the file was read: less than its size if it was cut short meanwhile.
+    pub ended_early: Option<u64>,
+}
+
+impl<'f> FileSource<'f> {
+    /// Reads these stretches (offset, length).
+    pub fn new(fd: BorrowedFd<'f>, segments: Vec<(u64, u64)>) -> Self {
+        Self { fd, segments: segments.into_iter(), at: 0, left: 0, ended_early: None }
+    }
+}
+
+impl Source for FileSource<'_> {
+    fn append(&mut self, bytes: &mut Vec<u8>, limit: usize) -> Result<usize, ContentError> {
+        if self.left == 0 {
+            match self.segments.next() {
+                Some((offset, length)) => (self.at, self.left) = (offset, length),
+                None => return Ok(0),
+            }
+        }
+        let have = bytes.len();
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(limit - have);
+        let read = loop {
+            match rustix::io::pread(self.fd, rustix::buffer::spare_capacity(bytes), self.at) {
+                Err(Errno::INTR) => {}
+                other => break other?.min(want),
+            }
+        };
+        // more may have come than this stretch holds: what follows it is a hole, or was appended since
+        bytes.truncate(have + read);
+        if read == 0 {
+            self.ended_early = Some(self.at);
+            self.segments = Vec::new().into_iter();
+            self.left = 0;
+            return Ok(0);
+        }
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// The output of a command.
+pub struct StreamSource<R>(pub R);
+
+impl<R: io::Read> Source for StreamSource<R> {
+    fn append(&mut self, bytes: &mut Vec<u8>, limit: usize) -> Result<usize, ContentError> {
+        let want = (limit - bytes.len()) as u64;
+        self.0.by_ref().take(want.min(64 << 10)).read_to_end(bytes).map_err(ContentError::Source)
+    }
+}

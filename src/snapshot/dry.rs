@@ -1,0 +1,112 @@
+//! A dry run: the walk and the comparison, nothing stored, nothing read but names and inodes.
+
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::changes::Parent;
+use super::files::absolute;
+use super::tree::Rules;
+use super::{Options, Outcome, SnapshotError};
+use crate::base::Name;
+use crate::base::event::{Event, Notice, Observer};
+use crate::format::manifest::{ROOT, Stat, Type, write_stat};
+use crate::format::pack::Kind;
+use crate::format::snapshot::Statistics;
+use crate::repo::Repo;
+use crate::repo::documents::Snapshot;
+use crate::repo::load::Condemned;
+use crate::repo::reader::ChunkReader;
+use crate::tree::live::LiveStat;
+use crate::tree::walk::{Visit, walk};
+
+/// Counts what a snapshot would read. `stored_bytes` are the bytes that would be read.
+pub fn count(
+    repo: &Repo,
+    parent: Option<&Snapshot>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Outcome, SnapshotError> {
+    let index = match parent {
+        Some(_) => repo.load(Condemned::Use)?.index.of_kind(Kind::Manifest),
+        None => Default::default(),
+    };
+    let mut statistics = Statistics::default();
+    for root in &options.roots {
+        let name = Name::from(root.as_os_str());
+        let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(|r| r.path == name)?)));
+        let mut chunks = ChunkReader::new(repo.store(), &index, 4)?;
+        let parent = match same {
+            Some((p, r)) => Parent::new(&mut chunks, &r.manifest, p.document.started)?,
+            None => Parent::none(),
+        };
+        let rehash = options.rehash;
+        Count { statistics: &mut statistics, parent, name, rehash, expected: Vec::new(), observer }
+            .root(root, options)?;
+    }
+    Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics })
+}
+
+struct Count<'c, 'p, 'r> {
+    statistics: &'c mut Statistics,
+    parent: Parent<'p, 'r>,
+    name: Name,
+    rehash: bool,
+    expected: Vec<u8>,
+    observer: &'c dyn Observer,
+}
+
+impl Count<'_, '_, '_> {
+    fn root(&mut self, root: &Path, options: &Options) -> Result<(), SnapshotError> {
+        let bad = |source: rustix::io::Errno| SnapshotError::Root {
+            path: Name::from(root.as_os_str()),
+            source: source.into(),
+        };
+        let live = LiveStat::new(&rustix::fs::stat(root).map_err(bad)?);
+        if live.stat.kind != Type::Dir {
+            return self.entry(ROOT, &live.stat);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(root, flags, Mode::empty()).map_err(bad)?;
+        let rules = Rules::new(root, options, live.dev)?;
+        walk(opened, &rules, options.workers, &mut |visit| self.visit(&visit))
+    }
+
+    fn visit(&mut self, visit: &Visit<'_>) -> Result<(), SnapshotError> {
+        if self.observer.interrupted() {
+            return Err(SnapshotError::Interrupted);
+        }
+        for problem in &visit.problems {
+            self.statistics.skipped += 1;
+            let subject = absolute(&self.name, &problem.path);
+            let text = format!("{subject}: {}", problem.error);
+            let notice = Notice { code: "directory-unreadable", subject: Some(subject), text };
+            self.observer.event(Event::Notice(&notice));
+        }
+        self.entry(visit.path, &visit.item.live.stat)
+    }
+
+    fn entry(&mut self, path: &[u8], stat: &Stat) -> Result<(), SnapshotError> {
+        let known = self.parent.seek(path)?;
+        self.expected.clear();
+        write_stat(&mut self.expected, path, stat);
+        let unchanged = known && !self.rehash && self.parent.says(&self.expected, stat);
+        let s = &mut *self.statistics;
+        match stat.kind {
+            Type::Dir => s.directories += 1,
+            Type::File => {
+                s.files += 1;
+                s.bytes += stat.size;
+                s.stored_bytes += if unchanged { 0 } else { stat.size };
+                *match (unchanged, known) {
+                    (true, _) => &mut s.unchanged_files,
+                    (false, true) => &mut s.changed_files,
+                    (false, false) => &mut s.new_files,
+                } += 1;
+            }
+            _ => s.others += 1,
+        }
+        self.observer.event(Event::Advanced { entries: 1, bytes: stat.size_of_file() });
+        if known { Ok(self.parent.pass()?) } else { Ok(()) }
+    }
+}

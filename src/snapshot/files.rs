@@ -1,0 +1,161 @@
+//! Reading one file: open it without following links, read it, and see that it held still.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::content::{ContentError, ContentWriter, FileSource};
+use crate::base::Name;
+use crate::base::id::ChunkId;
+use crate::format::manifest::{Entry, MAX_LINE, Type};
+use crate::repo::RepoError;
+use crate::sys::attributes::{Handle, flags, holes, xattrs};
+use crate::sys::names::Names;
+use crate::tree::live::{LiveStat, add_names, open_in};
+
+/// How often a file that changes while it is read is read again.
+const TRIES: usize = 4;
+
+/// A file to read.
+pub struct FileJob {
+    /// Relative to the root.
+    pub path: Vec<u8>,
+    /// The directory that holds it.
+    pub dir: Arc<OwnedFd>,
+    /// Its name there.
+    pub name: Box<[u8]>,
+    /// What the walk saw.
+    pub live: LiveStat,
+}
+
+/// What came of it.
+pub struct FileDone {
+    /// Relative to the root.
+    pub path: Vec<u8>,
+    /// Its line in the manifest; empty if it could not be read.
+    pub line: Vec<u8>,
+    /// Size as it was read.
+    pub size: u64,
+    /// It never held still.
+    pub torn: bool,
+    /// Why it could not be read, or only torn.
+    pub problem: Option<(&'static str, String)>,
+}
+
+/// Reads a file and stores its content.
+///
+/// # Errors
+/// If the repository cannot be written. What is wrong with the file is in the result.
+pub fn store_file(
+    job: FileJob,
+    content: &mut ContentWriter<'_>,
+    names: &mut Names,
+) -> Result<FileDone, RepoError> {
+    let mut done = FileDone { path: job.path, line: Vec::new(), size: 0, torn: false, problem: None };
+    let mut before = job.live;
+    for attempt in 1..=TRIES {
+        let last = attempt == TRIES;
+        match read_once(&job.dir, &job.name, &mut before, last, content) {
+            Ok(Some(mut entry)) => {
+                entry.path.clone_from(&done.path);
+                add_names(&mut entry, names);
+                done.size = entry.stat.size;
+                done.torn = entry.torn;
+                if entry.torn {
+                    done.problem = Some((
+                        "file-torn",
+                        "it changed each time it was read; what was read last is kept".to_owned(),
+                    ));
+                }
+                entry.write_line(&mut done.line);
+                if done.line.len() as u64 > MAX_LINE {
+                    done.line = Vec::new();
+                    done.problem = Some((
+                        "file-too-large",
+                        "the list of its chunks is longer than the format allows".to_owned(),
+                    ));
+                }
+                return Ok(done);
+            }
+            Ok(None) => {}
+            Err(ContentError::Source(e)) => {
+                let code =
+                    if e.kind() == io::ErrorKind::NotFound { "file-vanished" } else { "file-unreadable" };
+                done.problem = Some((code, e.to_string()));
+                return Ok(done);
+            }
+            Err(ContentError::Repo(e)) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+// One try. `None`: the file changed while it was read; `before` is then what it is now.
+fn read_once(
+    dir: &OwnedFd,
+    name: &[u8],
+    before: &mut LiveStat,
+    last: bool,
+    content: &mut ContentWriter<'_>,
+) -> Result<Option<Entry>, ContentError> {
+    let fd = open_in(dir.as_fd(), name, OFlags::RDONLY)?;
+    if last {
+        *before = LiveStat::of(fd.as_fd()).map_err(ContentError::Source)?;
+    }
+    if before.stat.kind != Type::File {
+        return Err(ContentError::Source(io::Error::other(
+            "it was replaced by something that is no regular file",
+        )));
+    }
+    let mut entry = Entry::new(Vec::new(), before.stat);
+    entry.xattrs = xattrs(Handle::Open(fd.as_fd())).map_err(ContentError::Source)?;
+    entry.flags = flags(fd.as_fd());
+    let (read, chunks) = read_content(&fd, before, &mut entry, content)?;
+    entry.chunks = chunks;
+    let after = LiveStat::of(fd.as_fd()).map_err(ContentError::Source)?;
+    if read == entry.stream_len() && after.same_as(before) {
+        return Ok(Some(entry));
+    }
+    *before = after;
+    if !last {
+        return Ok(None);
+    }
+    entry.torn = true;
+    Ok(Some(entry))
+}
+
+// Returns how many bytes of content there were. A file that ended early gets that size.
+fn read_content(
+    fd: &OwnedFd,
+    before: &LiveStat,
+    entry: &mut Entry,
+    content: &mut ContentWriter<'_>,
+) -> Result<(u64, Vec<ChunkId>), ContentError> {
+    let size = before.stat.size;
+    if before.may_have_holes() {
+        entry.holes = holes(fd.as_fd(), size).map_err(ContentError::Source)?;
+    }
+    if entry.holes.is_empty() && size <= content.small() as u64 {
+        let (read, chunks) = content.store_small(fd.as_fd(), size as usize)?;
+        entry.stat.size = read;
+        return Ok((if read == size { read } else { u64::MAX }, chunks));
+    }
+    let mut source = FileSource::new(fd.as_fd(), entry.segments().collect());
+    let (read, chunks) = content.store_stream(&mut source, entry.stream_len())?;
+    if let Some(end) = source.ended_early {
+        entry.stat.size = end;
+        entry.holes.retain_mut(|(offset, length)| {
+            *length = (*length).min(end.saturating_sub(*offset));
+            *length > 0
+        });
+        return Ok((u64::MAX, chunks));
+    }
+    Ok((read, chunks))
+}
+
+/// An absolute path of an entry, for people.
+pub fn absolute(root: &Name, path: &[u8]) -> Name {
+    Name(crate::tree::walk::join(if root.0 == b"/" { b"" } else { &root.0 }, path))
+}

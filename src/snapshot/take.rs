@@ -1,0 +1,328 @@
+//! The whole operation: prepare, walk and store, commit.
+
+use std::collections::BTreeSet;
+
+use super::assemble::{Assembler, Compared, Totals};
+use super::changes::Parent;
+use super::command::store_output;
+use super::pool::Pool;
+use super::tree::TreeWalk;
+use super::{Options, Outcome, SnapshotError};
+use crate::base::Name;
+use crate::base::event::{Event, Observer, Step};
+use crate::base::id::{PackId, RecordId, SnapshotId};
+use crate::base::time::Timestamp;
+use crate::format::manifest::List;
+use crate::format::pack::Kind;
+use crate::format::snapshot::{Document, MAX_PACKS, Root};
+use crate::repo::documents::Snapshot;
+use crate::repo::keys::WriterKey;
+use crate::repo::pack_writer::PackWriter;
+use crate::repo::reader::ChunkReader;
+use crate::repo::session::OpenSession;
+use crate::repo::writer::Writer;
+use crate::repo::{ChunkIndex, Repo, RepoError};
+
+/// Frames of the parent's manifest that are kept while it is read.
+const PARENT_FRAMES: usize = 4;
+/// How often a snapshot is begun again because a prune condemned what it relied on.
+const TRIES: usize = 3;
+
+/// Takes a snapshot.
+///
+/// # Errors
+/// If nothing could be kept. What part of a source could not be read is in the outcome's statistics.
+pub fn take(
+    repo: &Repo,
+    key: &WriterKey,
+    logbook: Option<RecordId>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Outcome, SnapshotError> {
+    observer.event(Event::Started { step: Step::Snapshot, bytes: None });
+    let mut tries = 0;
+    let result = loop {
+        tries += 1;
+        match take_once(repo, key, logbook, options, observer) {
+            Err(SnapshotError::Repo(RepoError::Condemned(_))) if tries < TRIES => {}
+            other => break other,
+        }
+    };
+    observer.event(Event::Finished);
+    result
+}
+
+/// What is known of earlier snapshots of this host.
+struct History {
+    sequence: u64,
+    previous: Option<SnapshotId>,
+    parent: Option<Snapshot>,
+}
+
+fn history(repo: &Repo, options: &Options) -> Result<History, SnapshotError> {
+    let (snapshots, _) = repo.snapshots()?;
+    let mut history = History { sequence: 1, previous: None, parent: None };
+    let wanted: Vec<Name> = root_paths(options);
+    for snapshot in snapshots {
+        let mine = snapshot.document.host == options.host;
+        if mine && snapshot.document.sequence >= history.sequence {
+            history.sequence = snapshot.document.sequence + 1;
+            history.previous = Some(snapshot.id);
+        }
+        let chosen = match options.parent {
+            Some(id) => snapshot.id == id,
+            None => {
+                mine && !snapshot.forgotten
+                    && snapshot.document.roots.iter().any(|r| wanted.contains(&r.path))
+            }
+        };
+        if chosen {
+            history.parent = Some(snapshot);
+        }
+    }
+    Ok(history)
+}
+
+fn root_paths(options: &Options) -> Vec<Name> {
+    match &options.command {
+        Some((name, _)) => vec![name.clone()],
+        None => options.roots.iter().map(|r| Name::from(r.as_os_str())).collect(),
+    }
+}
+
+fn take_once(
+    repo: &Repo,
+    key: &WriterKey,
+    logbook: Option<RecordId>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Outcome, SnapshotError> {
+    let started = repo.clock().now();
+    let history = history(repo, options)?;
+    if options.dry_run {
+        return super::dry::count(repo, history.parent.as_ref(), options, observer);
+    }
+    // before the plans of prunes are read: a prune that comes later sees this session
+    let session = OpenSession::begin(repo, &options.host)?;
+    let writer = match Writer::begin(repo, options.level) {
+        Ok(writer) => writer,
+        Err(e) => {
+            session.close();
+            return Err(e.into());
+        }
+    };
+    writer.hold(session);
+    let mut totals = Totals::default();
+    let stored = store_all(repo, &writer, history.parent.as_ref(), options, &mut totals, observer);
+    let result = stored.and_then(|roots| {
+        let parent = history.parent.as_ref();
+        let statistics = totals.statistics;
+        if options.skip_if_unchanged && unchanged(&roots, parent, &totals) {
+            return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics });
+        }
+        let mut document = describe(repo, options, started, roots);
+        document.sequence = history.sequence;
+        document.previous = history.previous;
+        document.parent = parent.map(|p| p.id);
+        document.session = writer.session_name();
+        document.logbook = logbook;
+        commit(repo, key, &writer, document, totals)
+    });
+    // closed by the document that names it; removed here where that is allowed
+    writer.release();
+    result
+}
+
+fn store_all(
+    repo: &Repo,
+    writer: &Writer,
+    parent: Option<&Snapshot>,
+    options: &Options,
+    totals: &mut Totals,
+    observer: &dyn Observer,
+) -> Result<Vec<Root>, SnapshotError> {
+    let (runs, taken) = crossbeam_channel::bounded(options.workers * 2);
+    let (done, finished) = crossbeam_channel::unbounded();
+    let pool = Pool::new(writer, observer, taken, done);
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        if options.command.is_none() {
+            workers.extend((0..options.workers).map(|_| scope.spawn(|| pool.work())));
+        }
+        let mut packs = PackWriter::new(writer, Kind::Manifest)?;
+        let mut result = Ok(Vec::new());
+        let channels = (&runs, &finished, pool.stopped());
+        match &options.command {
+            Some((name, argv)) => {
+                let entry = store_output(argv, options, writer, repo.clock(), observer);
+                let root = entry.and_then(|entry| {
+                    let mut assembler =
+                        Assembler::new(writer, observer, &mut packs, name.clone(), channels, totals);
+                    let mut line = Vec::new();
+                    entry.write_line(&mut line);
+                    assembler.totals().need_line(&line, writer)?;
+                    assembler.count(&entry.stat, Compared::New);
+                    assembler.add_line(&entry.path, &line, entry.stat.size, None, false)?;
+                    let command = argv.iter().map(|a| Name::from(a.as_os_str())).collect();
+                    Ok(Root { path: name.clone(), command: Some(command), manifest: assembler.finish()? })
+                });
+                result = root.map(|root| vec![root]);
+            }
+            None => {
+                for root in &options.roots {
+                    let name = Name::from(root.as_os_str());
+                    let assembler = Assembler::new(writer, observer, &mut packs, name, channels, totals);
+                    match walk_root(repo, writer, parent, options, root, assembler, observer) {
+                        Ok(root) => {
+                            result.iter_mut().for_each(|roots: &mut Vec<Root>| roots.push(root.clone()))
+                        }
+                        Err(e) => {
+                            result = Err(e);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        if result.is_err() {
+            pool.stop();
+        }
+        drop(runs);
+        // what waits for a worker that gave up would wait for ever
+        for worker in workers {
+            let _ = worker.join();
+        }
+        if let Some(error) = pool.take_error() {
+            // what the walk met is then only a consequence
+            return Err(match error {
+                RepoError::Interrupted => match result {
+                    Err(e) if !matches!(e, SnapshotError::Repo(RepoError::Interrupted)) => e,
+                    _ => SnapshotError::Interrupted,
+                },
+                other => other.into(),
+            });
+        }
+        let roots = result.map_err(|e| match e {
+            SnapshotError::Repo(RepoError::Interrupted) => SnapshotError::Interrupted,
+            other => other,
+        })?;
+        packs.finish()?;
+        Ok(roots)
+    })
+}
+
+fn walk_root(
+    repo: &Repo,
+    writer: &Writer,
+    parent: Option<&Snapshot>,
+    options: &Options,
+    root: &std::path::Path,
+    assembler: Assembler<'_, '_>,
+    observer: &dyn Observer,
+) -> Result<Root, SnapshotError> {
+    let name = Name::from(root.as_os_str());
+    let same = parent.and_then(|p| p.document.roots.iter().find(|r| r.path == name).map(|r| (r, p)));
+    // the index grows while this runs, so the parent is read by an index of its own
+    let loaded = match same {
+        // what a prune condemned can be read, if not relied on
+        Some(_) if writer.avoids_packs() => repo.load_manifests()?,
+        Some(_) => writer.index().of_kind(Kind::Manifest),
+        None => ChunkIndex::default(),
+    };
+    let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;
+    let cursor = match same {
+        Some((r, p)) => Parent::new(&mut chunks, &r.manifest, p.document.started)?,
+        None => Parent::none(),
+    };
+    let mut walk = TreeWalk::new(assembler, cursor, observer, options.rehash, name.clone());
+    walk.run(root, options)?;
+    let deleted = walk.parent.finish()?;
+    walk.assembler.totals().differences += deleted;
+    let TreeWalk { assembler, .. } = walk;
+    Ok(Root { path: name, command: None, manifest: assembler.finish()? })
+}
+
+fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool {
+    let same = |p: &Snapshot| {
+        let lists = |roots: &[Root]| {
+            roots.iter().map(|r| (r.path.clone(), r.manifest.clone())).collect::<Vec<(Name, List)>>()
+        };
+        lists(roots) == lists(&p.document.roots)
+    };
+    totals.statistics.skipped == 0 && parent.is_some_and(same)
+}
+
+fn describe(repo: &Repo, options: &Options, started: Timestamp, roots: Vec<Root>) -> Document {
+    Document {
+        lifeboat: "snapshot".to_owned(),
+        version: 1,
+        repository: repo.config().id.clone(),
+        host: options.host.clone(),
+        user: options.user.clone(),
+        tool: concat!("lifeboat ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sequence: 0,
+        previous: None,
+        parent: None,
+        started,
+        finished: repo.clock().now(),
+        reason: options.reason.clone(),
+        tags: options.tags.clone(),
+        roots,
+        packs: Vec::new(),
+        packs_chunk: None,
+        statistics: Default::default(),
+        problems: Vec::new(),
+        session: None,
+        logbook: None,
+    }
+}
+
+fn commit(
+    repo: &Repo,
+    key: &WriterKey,
+    writer: &Writer,
+    mut document: Document,
+    totals: Totals,
+) -> Result<Outcome, SnapshotError> {
+    let mut needed = totals.needed_packs(writer)?;
+    needed.extend(manifest_packs(writer, &document)?);
+    if needed.len() > MAX_PACKS {
+        let mut packs = PackWriter::new(writer, Kind::Manifest)?;
+        let lines: String = needed.iter().map(|p| format!("{p}\n")).collect();
+        document.packs_chunk = Some(packs.add(lines.as_bytes())?);
+        packs.finish()?;
+        let place = document.packs_chunk.and_then(|id| writer.index().get(&id));
+        let pack = place.and_then(|p| writer.index().pack(p.pack).and_then(|p| p.id));
+        needed.extend(pack);
+    } else {
+        document.packs = needed.iter().copied().collect();
+    }
+    writer.finish_index()?;
+    let parent = document.parent;
+    document.statistics = totals.statistics;
+    document.statistics.stored_bytes = writer.stored_bytes();
+    document.problems = totals.problems;
+    document.finished = repo.clock().now();
+    let id = writer.finish(repo, &document, &needed, key)?;
+    Ok(Outcome { id: Some(id), parent, statistics: document.statistics })
+}
+
+// The packs that hold the manifests, lists of every level included.
+fn manifest_packs(writer: &Writer, document: &Document) -> Result<BTreeSet<PackId>, RepoError> {
+    let index = writer.index();
+    let mut chunks = ChunkReader::new(writer.store(), &index, PARENT_FRAMES)?;
+    let mut packs = BTreeSet::new();
+    for root in &document.roots {
+        let list = &root.manifest;
+        let mut pending: Vec<_> = list.chunks.iter().map(|c| (list.level, c.chunk)).collect();
+        while let Some((level, id)) = pending.pop() {
+            let place = index.get(&id).ok_or(RepoError::ChunkMissing(id))?;
+            packs.extend(index.pack(place.pack).and_then(|p| p.id));
+            if level > 0 {
+                let inner = chunks.with_chunk(id, crate::format::manifest::read_list)??;
+                pending.extend(inner.into_iter().map(|r| (level - 1, r.chunk)));
+            }
+        }
+    }
+    Ok(packs)
+}

@@ -1,0 +1,262 @@
+//! One root: the walk, step by step against the parent's manifest.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::assemble::{Assembler, Compared};
+use super::changes::Parent;
+use super::files::{FileJob, absolute};
+use super::{Options, SnapshotError};
+use crate::base::Name;
+use crate::base::event::{Event, Observer};
+use crate::format::manifest::{Entry, ROOT, Stat, Type, write_stat};
+use crate::repo::RepoError;
+use crate::sys::names::Names;
+use crate::tree::exclude::{Excludes, LeftOut};
+use crate::tree::live::{LiveStat, add_dir, add_names, add_special};
+use crate::tree::walk::{Choice, Filter, Item, Visit, walk};
+
+/// Leaves out what the options say.
+pub struct Rules {
+    excludes: Excludes,
+    device: Option<u64>,
+}
+
+impl Rules {
+    /// Those for the root at `path`, which lies on this device.
+    ///
+    /// # Errors
+    /// If an exclude makes no sense.
+    pub fn new(path: &Path, options: &Options, device: u64) -> Result<Self, SnapshotError> {
+        let excludes = Excludes::build(path, &options.excludes)?;
+        Ok(Self { excludes, device: options.one_file_system.then_some(device) })
+    }
+}
+
+impl Filter for Rules {
+    fn choose(&self, path: &[u8], item: &Item) -> Choice {
+        let is_dir = item.live.stat.kind == Type::Dir;
+        if self.excludes.matches(path, is_dir) {
+            return Choice::Skip;
+        }
+        match self.device {
+            // the mount point itself is kept, so that the other file system finds its place again
+            Some(device) if is_dir && item.live.dev != device => Choice::TakeOnly,
+            _ => Choice::Take,
+        }
+    }
+
+    fn only(&self, dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+        self.excludes.left_out(dir).map(|why| match why {
+            LeftOut::Cache => vec![b"CACHEDIR.TAG".to_vec()],
+            LeftOut::Marked => Vec::new(),
+        })
+    }
+}
+
+/// Walks one root into an assembler.
+pub struct TreeWalk<'t, 'a, 'w, 'p, 'r> {
+    /// Where entries go.
+    pub assembler: Assembler<'a, 'w>,
+    /// What they are compared with.
+    pub parent: Parent<'p, 'r>,
+    /// Who listens.
+    pub observer: &'t dyn Observer,
+    /// Read every file.
+    pub rehash: bool,
+    /// The root's path.
+    pub root: Name,
+    names: Names,
+    // the first path of each inode with several names
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    expected: Vec<u8>,
+    seen: u64,
+}
+
+impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
+    /// A walk of this root.
+    pub fn new(
+        assembler: Assembler<'a, 'w>,
+        parent: Parent<'p, 'r>,
+        observer: &'t dyn Observer,
+        rehash: bool,
+        root: Name,
+    ) -> Self {
+        let (names, linked, expected) = (Names::default(), HashMap::new(), Vec::new());
+        Self { assembler, parent, observer, rehash, root, names, linked, expected, seen: 0 }
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// If the root cannot be opened, or the repository cannot be written.
+    pub fn run(&mut self, path: &Path, options: &Options) -> Result<(), SnapshotError> {
+        let bad = |source: io::Error| SnapshotError::Root { path: Name::from(path.as_os_str()), source };
+        // the path was named by a person: here, and only here, a link is followed
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let metadata = rustix::fs::stat(path).map_err(|e| bad(e.into()))?;
+        let live = LiveStat::new(&metadata);
+        if live.stat.kind != Type::Dir {
+            return self.single(path, live).map_err(|e| match e {
+                SnapshotError::Io { source, .. } => bad(source),
+                other => other,
+            });
+        }
+        let root =
+            rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()).map_err(|e| bad(e.into()))?;
+        let rules = Rules::new(path, options, live.dev)?;
+        walk(root, &rules, options.workers, &mut |visit| self.visit(visit))
+    }
+
+    // A root that is a file, device or the like: one entry.
+    fn single(&mut self, path: &Path, live: LiveStat) -> Result<(), SnapshotError> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let name = path.file_name().map(|n| Name::from(n).0).unwrap_or_default();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(parent, flags, Mode::empty()).map_err(io::Error::from)?;
+        let item = Item { name: name.into(), live };
+        let visit =
+            Visit { path: ROOT, item: &item, dir: &Arc::new(dir), problems: Vec::new(), opened: None };
+        self.visit(visit)
+    }
+
+    fn visit(&mut self, visit: Visit<'_>) -> Result<(), SnapshotError> {
+        self.seen += 1;
+        if self.seen.is_multiple_of(256) {
+            self.observer.event(Event::Advanced { entries: 0, bytes: 0 });
+            if self.observer.interrupted() {
+                return Err(SnapshotError::Interrupted);
+            }
+        }
+        for problem in &visit.problems {
+            let path = absolute(&self.root, &problem.path);
+            let text = problem.error.to_string();
+            let totals = self.assembler.totals();
+            totals.statistics.skipped += 1;
+            totals.problem(self.observer, path, "directory-unreadable", &text);
+        }
+        let stat = visit.item.live.stat;
+        let known = self.parent.seek(visit.path)?;
+        let first = self.first_name(&visit);
+        self.expected.clear();
+        write_stat(&mut self.expected, visit.path, &stat);
+        let done = known && self.keep_unchanged(&visit, &stat, first.as_deref())?;
+        if !done {
+            let compared = if known { Compared::Changed } else { Compared::New };
+            self.store(&visit, stat, first, compared)?;
+        }
+        if known {
+            self.parent.pass()?;
+        }
+        Ok(())
+    }
+
+    // The path of the entry that had this inode before, if it has several names.
+    fn first_name(&mut self, visit: &Visit<'_>) -> Option<Vec<u8>> {
+        let live = &visit.item.live;
+        if live.stat.links < 2 {
+            return None;
+        }
+        let key = (live.dev, live.stat.inode);
+        let first = self.linked.get(&key).cloned();
+        if first.is_none() {
+            self.linked.insert(key, visit.path.to_vec());
+        }
+        first
+    }
+
+    fn keep_unchanged(
+        &mut self,
+        visit: &Visit<'_>,
+        stat: &Stat,
+        first: Option<&[u8]>,
+    ) -> Result<bool, RepoError> {
+        if (self.rehash && stat.kind == Type::File) || !self.parent.says(&self.expected, stat) {
+            return Ok(false);
+        }
+        let (line, chunk) = self.parent.line();
+        if stat.links > 1 && self.parent.entry().is_none_or(|e| e.hardlink.as_deref() != first) {
+            return Ok(false);
+        }
+        if stat.kind == Type::File && stat.size > 0 {
+            let writer = self.assembler.writer();
+            if !self.assembler.totals().need_line(line, writer)? {
+                return Ok(false);
+            }
+        }
+        self.assembler.count(stat, Compared::Unchanged);
+        let is_first = stat.links > 1 && first.is_none() && stat.kind == Type::File;
+        self.assembler.add_line(visit.path, line, stat.size_of_file(), chunk, is_first)?;
+        Ok(true)
+    }
+
+    fn store(
+        &mut self,
+        visit: &Visit<'_>,
+        stat: Stat,
+        first: Option<Vec<u8>>,
+        compared: Compared,
+    ) -> Result<(), RepoError> {
+        if stat.kind == Type::File {
+            return match first {
+                Some(first) => self.assembler.add_link(visit.path, &first, compared),
+                None => {
+                    let (path, name) = (visit.path.to_vec(), visit.item.name.clone());
+                    let job = FileJob { path, dir: Arc::clone(visit.dir), name, live: visit.item.live };
+                    self.assembler.add_file(job, compared)
+                }
+            };
+        }
+        let mut entry = Entry::new(visit.path.to_vec(), stat);
+        entry.hardlink = first;
+        add_names(&mut entry, &mut self.names);
+        let read = match (stat.kind, visit.opened) {
+            (Type::Dir, Some(dir)) => add_dir(&mut entry, dir.as_fd()),
+            (Type::Dir, None) => open_and_add(&mut entry, visit.dir, &visit.item.name),
+            _ => add_special(&mut entry, visit.dir.as_fd(), &visit.item.name),
+        };
+        if let Err(e) = read {
+            return self.unreadable(visit, &entry, &e, compared);
+        }
+        self.add_entry(&entry, compared)
+    }
+
+    fn add_entry(&mut self, entry: &Entry, compared: Compared) -> Result<(), RepoError> {
+        let mut line = Vec::new();
+        entry.write_line(&mut line);
+        self.assembler.count(&entry.stat, compared);
+        self.assembler.add_line(&entry.path, &line, 0, None, false)
+    }
+
+    // A directory is kept even if its attributes cannot be read: entries below it need it.
+    fn unreadable(
+        &mut self,
+        visit: &Visit<'_>,
+        entry: &Entry,
+        error: &io::Error,
+        compared: Compared,
+    ) -> Result<(), RepoError> {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Ok(());
+        }
+        let is_dir = entry.stat.kind == Type::Dir;
+        // the walk has reported a directory that cannot be opened
+        if !is_dir || visit.opened.is_some() {
+            let path = absolute(&self.root, visit.path);
+            let totals = self.assembler.totals();
+            totals.statistics.skipped += 1;
+            totals.problem(self.observer, path, "entry-unreadable", &error.to_string());
+        }
+        if is_dir { self.add_entry(entry, compared) } else { Ok(()) }
+    }
+}
+
+fn open_and_add(entry: &mut Entry, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    let fd = crate::tree::live::open_dir(dir.as_fd(), name)?;
+    add_dir(entry, fd.as_fd())
+}

@@ -1,0 +1,51 @@
+//! This host and this process.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::base::Name;
+
+/// The host's name.
+pub fn host_name() -> Name {
+    Name(rustix::system::uname().nodename().to_bytes().to_vec())
+}
+
+/// The name of the user this process acts as, or the number where it has none.
+pub fn user_name() -> Name {
+    let uid = rustix::process::geteuid().as_raw();
+    super::names::Names::default().user(uid).unwrap_or_else(|| Name(uid.to_string().into_bytes()))
+}
+
+/// True if this process acts as root. Whether it may do what root may is found out by doing it.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// 32 random hexadecimal digits.
+///
+/// # Errors
+/// If the system gives no random bytes.
+pub fn random_hex() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(hex::encode(bytes))
+}
+
+/// Allows as many open files as the system permits this process: a walk holds a descriptor for
+/// each directory between the root and where it is.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // best effort: with fewer descriptors very deep trees fail with a clear error
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// How many files this process may have open at most; `None` without a limit.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// How many threads to use for work that keeps a processor busy.
+pub fn worker_count() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 32)
+}

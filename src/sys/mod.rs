@@ -1,0 +1,8 @@
+//! What the operating system knows: names of users and hosts, limits, randomness, attributes of
+//! files by descriptor. Linux only, and only through safe wrappers.
+
+pub mod attributes;
+pub mod clock;
+pub mod host;
+pub mod names;
+pub mod space;

@@ -1,0 +1,200 @@
+//! What damage costs: from chunks that cannot be read to the snapshots and paths that need them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::Problem;
+use super::manifests::Survey;
+use super::packs::{States, read_more};
+use super::problem::{BadChunks, Hit, LostPath, MAX_PATHS};
+use crate::base::id::{ChunkId, SnapshotId};
+use crate::format::manifest::{ChunkRef, MAX_LEVEL, line_chunks, line_path, lines, read_list};
+use crate::format::snapshot::Document;
+use crate::repo::load::Loaded;
+use crate::repo::reader::ChunkReader;
+use crate::repo::{ChunkIndex, Repo, Result};
+
+/// Frames of manifests that are kept while they are walked.
+const FRAMES: usize = 6;
+
+/// Adds the problems of packs and manifests, each with what is lost by it.
+pub fn report(
+    repo: &Repo,
+    loaded: &Loaded,
+    absent: BadChunks,
+    documents: &[(SnapshotId, Document)],
+    survey: Survey,
+    mut states: States,
+    found: &mut Vec<Problem>,
+) -> Result<()> {
+    let index = &loaded.index;
+    // packs in which a manifest turned out to be damaged, but which were not to be read
+    let noticed: BTreeSet<u32> =
+        survey.unreadable.iter().flat_map(|id| index.places(id)).map(|p| p.pack).collect();
+    let more: Vec<u32> = noticed.into_iter().filter(|n| !states.contains_key(n)).collect();
+    read_more(repo, index, &more, &mut states)?;
+
+    let mut bad = absent;
+    bad.extend(damaged(index, &states, found));
+    let unknown: Vec<ChunkId> = survey
+        .missing
+        .iter()
+        .chain(&survey.unreadable)
+        .filter(|id| !bad.contains_key(*id))
+        .copied()
+        .collect();
+    if !unknown.is_empty() {
+        let chunks = unknown.len() as u64;
+        bad.extend(unknown.into_iter().map(|id| (id, found.len())));
+        found.push(Problem::ChunksMissing { chunks, hits: Vec::new() });
+    }
+    if !bad.is_empty() {
+        for (number, hits) in trace(repo, index, &bad, documents)? {
+            if let Some(problem) = found.get_mut(number) {
+                problem.set_hits(hits);
+            }
+        }
+    }
+    found.extend(survey.malformed.into_iter().map(|(snapshot, root, why)| Problem::ManifestDamaged {
+        snapshot,
+        root,
+        why,
+    }));
+    if !survey.sizes.is_empty() {
+        let entries = survey.sizes.iter().map(|h| h.lost_entries).sum();
+        found.push(Problem::SizeDiffers { entries, hits: survey.sizes });
+    }
+    found.extend(survey.inexact.into_iter().map(|snapshot| Problem::PacksInexact { snapshot }));
+    Ok(())
+}
+
+/// Adds a problem for each damaged pack; returns the chunks of which no good copy is left.
+fn damaged(index: &ChunkIndex, states: &States, found: &mut Vec<Problem>) -> BadChunks {
+    let mut numbers: Vec<u32> = states.keys().copied().collect();
+    numbers.sort_unstable_by_key(|n| index.pack(*n).and_then(|p| p.id));
+    let mut copies: HashMap<ChunkId, (usize, BTreeSet<u32>)> = HashMap::new();
+    for number in numbers {
+        let (Some(state), Some(pack)) = (states.get(&number), index.pack(number).and_then(|p| p.id)) else {
+            continue;
+        };
+        if let Some(why) = &state.why {
+            for id in &state.bad {
+                copies.entry(*id).or_insert((found.len(), BTreeSet::new())).1.insert(number);
+            }
+            let bad_chunks = state.bad.len() as u64;
+            found.push(Problem::PackDamaged { pack, why: why.clone(), bad_chunks, hits: Vec::new() });
+        } else if state.differs && !found.contains(&Problem::IndexDiffers { pack }) {
+            found.push(Problem::IndexDiffers { pack });
+        }
+    }
+    let lost =
+        |id: &ChunkId, packs: &BTreeSet<u32>| index.places(id).all(|place| packs.contains(&place.pack));
+    copies.into_iter().filter(|(id, (_, packs))| lost(id, packs)).map(|(id, (n, _))| (id, n)).collect()
+}
+
+type PathHits = Rc<Vec<(Vec<u8>, BTreeSet<usize>)>>;
+
+struct Trace<'a, 'r> {
+    chunks: &'a mut ChunkReader<'r>,
+    bad: &'a BadChunks,
+    clean: &'a mut HashSet<ChunkId>,
+    hit: &'a mut HashMap<ChunkId, PathHits>,
+    found: BTreeMap<usize, Hit>,
+    snapshot: SnapshotId,
+}
+
+/// For each problem's number what is lost by it.
+fn trace(
+    repo: &Repo,
+    index: &ChunkIndex,
+    bad: &BadChunks,
+    documents: &[(SnapshotId, Document)],
+) -> Result<BTreeMap<usize, Vec<Hit>>> {
+    let mut chunks = ChunkReader::new(repo.store(), index, FRAMES)?;
+    let (mut clean, mut hit) = (HashSet::new(), HashMap::new());
+    let mut all: BTreeMap<usize, Vec<Hit>> = BTreeMap::new();
+    for (snapshot, document) in documents {
+        let mut trace = Trace {
+            chunks: &mut chunks,
+            bad,
+            clean: &mut clean,
+            hit: &mut hit,
+            found: BTreeMap::new(),
+            snapshot: *snapshot,
+        };
+        for root in &document.roots {
+            trace.refs(&root.path.0, root.manifest.level.min(MAX_LEVEL), &root.manifest.chunks);
+        }
+        for (number, hit) in trace.found {
+            all.entry(number).or_default().push(hit);
+        }
+    }
+    Ok(all)
+}
+
+impl Trace<'_, '_> {
+    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef]) {
+        for of in refs {
+            if let Some(&number) = self.bad.get(&of.chunk) {
+                let path = of.first.0.clone();
+                self.lose(number, of.entries, LostPath { root: root.to_vec(), path, and_following: true });
+            } else if level == 0 {
+                self.leaf(root, of);
+            } else if let Ok(Ok(list)) = self.chunks.with_chunk(of.chunk, read_list) {
+                // what does not read as a list is a problem of its own
+                self.refs(root, level - 1, &list);
+            }
+        }
+    }
+
+    fn leaf(&mut self, root: &[u8], of: &ChunkRef) {
+        if self.clean.contains(&of.chunk) {
+            return;
+        }
+        let hits = match self.hit.get(&of.chunk) {
+            Some(hits) => Rc::clone(hits),
+            None => {
+                let bad = self.bad;
+                let read = self.chunks.with_chunk(of.chunk, |bytes| Rc::new(paths_hit(bytes, bad)));
+                let hits: PathHits = read.unwrap_or_default();
+                if hits.is_empty() {
+                    self.clean.insert(of.chunk);
+                    return;
+                }
+                self.hit.insert(of.chunk, Rc::clone(&hits));
+                hits
+            }
+        };
+        for (path, numbers) in hits.iter() {
+            for &number in numbers {
+                let lost = LostPath { root: root.to_vec(), path: path.clone(), and_following: false };
+                self.lose(number, 1, lost);
+            }
+        }
+    }
+
+    fn lose(&mut self, number: usize, entries: u64, path: LostPath) {
+        let snapshot = self.snapshot;
+        let none = || Hit { snapshot, paths: Vec::new(), lost_entries: 0 };
+        let hit = self.found.entry(number).or_insert_with(none);
+        hit.lost_entries = hit.lost_entries.saturating_add(entries);
+        if hit.paths.len() < MAX_PATHS {
+            hit.paths.push(path);
+        }
+    }
+}
+
+fn paths_hit(bytes: &[u8], bad: &BadChunks) -> Vec<(Vec<u8>, BTreeSet<usize>)> {
+    let mut hits = Vec::new();
+    for line in lines(bytes).into_iter().flatten() {
+        let mut numbers = BTreeSet::new();
+        // a malformed line is a problem of its own
+        let _ = line_chunks(line, |id| numbers.extend(bad.get(&id)));
+        if !numbers.is_empty()
+            && let Some(path) = line_path(line)
+        {
+            hits.push((path.into_owned(), numbers));
+        }
+    }
+    hits
+}

@@ -1,0 +1,449 @@
+//! What can be wrong with a repository, in terms that a repair can act on.
+
+use crate::base::Name;
+use crate::base::id::{ChunkId, PackId, SnapshotId};
+use crate::logbook;
+use crate::store::Key;
+
+/// Paths that a problem lists for each snapshot; all are counted.
+pub const MAX_PATHS: usize = 1000;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing; nothing is lost or at risk.
+    Notice,
+    /// Everything can still be restored, but something that guards or speeds it is not as it must be.
+    Degraded,
+    /// Something that a snapshot needs cannot be read.
+    DataLoss,
+}
+
+/// A file or directory of a snapshot that cannot be restored whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostPath {
+    /// The root it belongs to.
+    pub root: NameKey,
+    /// Its path below the root.
+    pub path: NameKey,
+    /// True if it is the first of a stretch of the manifest that cannot be read: what follows it
+    /// up to the next stretch is lost with it, and its names are not known.
+    pub and_following: bool,
+}
+
+/// A name that can be sorted.
+pub type NameKey = Vec<u8>;
+
+/// What a problem costs one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The paths lost, at most [`MAX_PATHS`].
+    pub paths: Vec<LostPath>,
+    /// How many there are in all.
+    pub lost_entries: u64,
+}
+
+/// Something wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// `repository.json` is not the file that the logbook tells of.
+    ConfigChanged,
+    /// A recovery instruction is missing.
+    RecoveryMissing {
+        /// The file.
+        key: Key,
+    },
+    /// A recovery instruction is not one that a Lifeboat wrote.
+    RecoveryChanged {
+        /// The file.
+        key: Key,
+    },
+    /// A writer's key cannot be read, or does not have the hash of its name.
+    WriterDamaged {
+        /// The key's object.
+        key: Key,
+    },
+    /// A pack that an index names is not in the listing.
+    PackMissing {
+        /// The pack.
+        pack: PackId,
+        /// True if it waits in the trash and can be brought back.
+        in_trash: bool,
+        /// What is lost without it.
+        hits: Vec<Hit>,
+    },
+    /// A pack has another size than the index says, or its table cannot be read.
+    PackUnreadable {
+        /// The pack.
+        pack: PackId,
+        /// What is wrong.
+        why: String,
+        /// What is lost with it.
+        hits: Vec<Hit>,
+    },
+    /// A pack's bytes are not what they were.
+    PackDamaged {
+        /// The pack.
+        pack: PackId,
+        /// What is wrong, the first thing met.
+        why: String,
+        /// How many of its chunks cannot be read.
+        bad_chunks: u64,
+        /// What is lost.
+        hits: Vec<Hit>,
+    },
+    /// Chunks that snapshots need are in no pack that is known.
+    ChunksMissing {
+        /// How many.
+        chunks: u64,
+        /// What is lost.
+        hits: Vec<Hit>,
+    },
+    /// A pack that no index names: left by a run that was interrupted.
+    PackUnindexed {
+        /// The pack.
+        pack: PackId,
+    },
+    /// An index object is damaged.
+    IndexDamaged {
+        /// The object.
+        key: Key,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two index objects, or an index object and the pack itself, describe a pack differently.
+    IndexDiffers {
+        /// The pack.
+        pack: PackId,
+    },
+    /// A snapshot's document is damaged.
+    DocumentDamaged {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What is wrong.
+        why: String,
+    },
+    /// A snapshot's document is gone, and nobody forgot it.
+    DocumentMissing {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What tells of it.
+        named_by: String,
+    },
+    /// A signature without a document: a snapshot that was interrupted, or its document is gone.
+    DocumentUnfinished {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A document has no signature.
+    SignatureMissing {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A document is not signed by a writer of this repository.
+    SignatureInvalid {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// The bytes of a good signature were changed.
+    SignatureTouched {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Snapshots of one host have the same number.
+    SequenceDuplicate {
+        /// The host.
+        host: Name,
+        /// The number.
+        sequence: u64,
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+    },
+    /// A snapshot does not follow the one that it says it follows.
+    ChainBroken {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A snapshot's manifest is not what the format says.
+    ManifestDamaged {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The root.
+        root: Name,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file's chunks do not have together the bytes that its size says.
+    SizeDiffers {
+        /// How many entries.
+        entries: u64,
+        /// What is hit.
+        hits: Vec<Hit>,
+    },
+    /// The list of packs in a document is not that of the packs it needs.
+    PacksInexact {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Something is wrong with the logbook.
+    Logbook(logbook::Fault),
+    /// A tombstone, session or plan cannot be read.
+    ObjectMalformed {
+        /// The object.
+        key: Key,
+        /// What is wrong.
+        why: String,
+    },
+    /// An object whose name the format does not know.
+    ObjectUnknown {
+        /// The object.
+        key: Key,
+    },
+}
+
+impl Problem {
+    /// The stable word for this kind of problem.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ConfigChanged => "repository-changed",
+            Self::RecoveryMissing { .. } => "recovery-missing",
+            Self::RecoveryChanged { .. } => "recovery-changed",
+            Self::WriterDamaged { .. } => "writer-damaged",
+            Self::PackMissing { .. } => "pack-missing",
+            Self::PackUnreadable { .. } => "pack-unreadable",
+            Self::PackDamaged { .. } => "pack-damaged",
+            Self::ChunksMissing { .. } => "chunks-missing",
+            Self::PackUnindexed { .. } => "pack-unindexed",
+            Self::IndexDamaged { .. } => "index-damaged",
+            Self::IndexDiffers { .. } => "index-differs",
+            Self::DocumentDamaged { .. } => "document-damaged",
+            Self::DocumentMissing { .. } => "document-missing",
+            Self::DocumentUnfinished { .. } => "document-unfinished",
+            Self::SignatureMissing { .. } => "signature-missing",
+            Self::SignatureInvalid { .. } => "signature-invalid",
+            Self::SignatureTouched { .. } => "signature-touched",
+            Self::SequenceDuplicate { .. } => "sequence-duplicate",
+            Self::ChainBroken { .. } => "chain-broken",
+            Self::ManifestDamaged { .. } => "manifest-damaged",
+            Self::SizeDiffers { .. } => "size-differs",
+            Self::PacksInexact { .. } => "packs-inexact",
+            Self::Logbook(fault) => match fault.kind {
+                logbook::FaultKind::Missing => "record-missing",
+                logbook::FaultKind::Altered => "record-altered",
+                logbook::FaultKind::Reordered => "record-reordered",
+                logbook::FaultKind::Unsigned => "record-unsigned",
+                logbook::FaultKind::Foreign => "record-foreign",
+                logbook::FaultKind::Touched => "record-touched",
+                logbook::FaultKind::Forked => "record-forked",
+                logbook::FaultKind::Unfinished => "record-unfinished",
+            },
+            Self::ObjectMalformed { .. } => "object-malformed",
+            Self::ObjectUnknown { .. } => "object-unknown",
+        }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::PackMissing { in_trash: true, .. } => Severity::Degraded,
+            Self::PackMissing { hits, .. }
+            | Self::PackUnreadable { hits, .. }
+            | Self::PackDamaged { hits, .. }
+            | Self::SizeDiffers { hits, .. }
+            | Self::ChunksMissing { hits, .. } => {
+                if hits.is_empty() {
+                    Severity::Degraded
+                } else {
+                    Severity::DataLoss
+                }
+            }
+            Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } | Self::ManifestDamaged { .. } => {
+                Severity::DataLoss
+            }
+            Self::PackUnindexed { .. }
+            | Self::DocumentUnfinished { .. }
+            | Self::SignatureTouched { .. }
+            | Self::PacksInexact { .. }
+            | Self::ObjectUnknown { .. } => Severity::Notice,
+            Self::Logbook(fault) => match fault.kind {
+                logbook::FaultKind::Forked | logbook::FaultKind::Unfinished | logbook::FaultKind::Touched => {
+                    Severity::Notice
+                }
+                _ => Severity::Degraded,
+            },
+            _ => Severity::Degraded,
+        }
+    }
+
+    /// What an operator can do next.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::PackMissing { in_trash: true, .. } => "`lifeboat repair` brings it back from the trash",
+            Self::PackMissing { .. } | Self::ChunksMissing { .. } => {
+                "copy it back from a replica; or take a new snapshot, which stores again what the source still has"
+            }
+            Self::PackUnreadable { .. } | Self::PackDamaged { .. } => {
+                "copy the pack back from a replica; or `lifeboat repair` saves what can be read of it"
+            }
+            Self::RecoveryMissing { .. }
+            | Self::RecoveryChanged { .. }
+            | Self::PackUnindexed { .. }
+            | Self::IndexDamaged { .. }
+            | Self::IndexDiffers { .. } => "`lifeboat repair` makes it again",
+            Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } => {
+                "copy the document and its signature back from a replica"
+            }
+            Self::DocumentUnfinished { .. } => {
+                "nothing, if a snapshot was interrupted; else copy it back from a replica"
+            }
+            Self::SignatureMissing { .. }
+            | Self::SignatureInvalid { .. }
+            | Self::SignatureTouched { .. }
+            | Self::WriterDamaged { .. }
+            | Self::ConfigChanged => "copy the object back from a replica; find out who changed it",
+            Self::ManifestDamaged { .. } | Self::SizeDiffers { .. } => {
+                "restore an earlier or later snapshot; report this as a bug"
+            }
+            Self::SequenceDuplicate { .. } | Self::ChainBroken { .. } | Self::Logbook(_) => {
+                "find out who writes to the repository; `lifeboat log` shows the acts"
+            }
+            Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
+            Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
+            Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
+        }
+    }
+
+    /// A sentence: what is wrong.
+    pub fn text(&self) -> String {
+        let n = |count: u64, noun| crate::base::size::plural(count, noun);
+        match self {
+            Self::ConfigChanged => "repository.json is not the file that the logbook tells of".to_owned(),
+            Self::RecoveryMissing { key } => format!("{key} is missing"),
+            Self::RecoveryChanged { key } => format!("{key} is not as Lifeboat wrote it"),
+            Self::WriterDamaged { key } => format!("{key} is no public key of that name"),
+            Self::PackMissing { pack, in_trash: true, .. } => {
+                format!("pack {pack} is in the trash but needed")
+            }
+            Self::PackMissing { pack, .. } => format!("pack {pack} is missing"),
+            Self::PackUnreadable { pack, why, .. } => format!("pack {pack} cannot be read: {why}"),
+            Self::PackDamaged { pack, why, bad_chunks, .. } => {
+                format!("pack {pack} is damaged: {why}; {} cannot be read", n(*bad_chunks, "chunk"))
+            }
+            Self::ChunksMissing { chunks, .. } => format!("{} in no known pack", n(*chunks, "needed chunk")),
+            Self::PackUnindexed { pack } => format!("pack {pack} is in no index"),
+            Self::IndexDamaged { key, why } => format!("{key} is damaged: {why}"),
+            Self::IndexDiffers { pack } => format!("an index does not say of pack {pack} what the pack says"),
+            Self::DocumentDamaged { snapshot, why } => format!("snapshot {snapshot} cannot be read: {why}"),
+            Self::DocumentMissing { snapshot, named_by } => {
+                format!("snapshot {snapshot} is gone and was not forgotten; {named_by} tells of it")
+            }
+            Self::DocumentUnfinished { snapshot } => {
+                format!("snapshot {snapshot} has a signature but no document")
+            }
+            Self::SignatureMissing { snapshot } => format!("snapshot {snapshot} is not signed"),
+            Self::SignatureInvalid { snapshot } => {
+                format!("snapshot {snapshot} is not signed by a writer of this repository")
+            }
+            Self::SignatureTouched { snapshot } => {
+                format!("the signature of snapshot {snapshot} was changed")
+            }
+            Self::SequenceDuplicate { host, sequence, snapshots } => {
+                format!("{} of host {host} have number {sequence}", n(snapshots.len() as u64, "snapshot"))
+            }
+            Self::ChainBroken { snapshot } => {
+                format!("snapshot {snapshot} does not follow the one that it says it follows")
+            }
+            Self::ManifestDamaged { snapshot, root, why } => {
+                format!("the manifest of {root} in snapshot {snapshot} is damaged: {why}")
+            }
+            Self::SizeDiffers { entries, .. } => {
+                format!("the chunks of {} do not have its size", n(*entries, "file"))
+            }
+            Self::PacksInexact { snapshot } => {
+                format!("the list of packs of snapshot {snapshot} is not that of the packs it needs")
+            }
+            Self::Logbook(fault) => {
+                let (writer, sequence) = (&fault.writer, fault.sequence);
+                format!("record {sequence} of writer {writer}: {}", fault.kind.meaning())
+            }
+            Self::ObjectMalformed { key, why } => format!("{key} cannot be read: {why}"),
+            Self::ObjectUnknown { key } => format!("{key} is no object of a repository"),
+        }
+    }
+
+    /// What is lost by it, snapshot by snapshot.
+    pub fn hits(&self) -> &[Hit] {
+        match self {
+            Self::PackMissing { hits, .. }
+            | Self::PackUnreadable { hits, .. }
+            | Self::PackDamaged { hits, .. }
+            | Self::SizeDiffers { hits, .. }
+            | Self::ChunksMissing { hits, .. } => hits,
+            _ => &[],
+        }
+    }
+
+    /// Takes the hits that were found for it.
+    pub(super) fn set_hits(&mut self, found: Vec<Hit>) {
+        match self {
+            Self::PackMissing { hits, .. }
+            | Self::PackUnreadable { hits, .. }
+            | Self::PackDamaged { hits, .. }
+            | Self::SizeDiffers { hits, .. }
+            | Self::ChunksMissing { hits, .. } => *hits = found,
+            _ => {}
+        }
+    }
+
+    /// The snapshots that it concerns.
+    pub fn snapshots(&self) -> Vec<SnapshotId> {
+        match self {
+            Self::DocumentDamaged { snapshot, .. }
+            | Self::DocumentMissing { snapshot, .. }
+            | Self::DocumentUnfinished { snapshot }
+            | Self::SignatureMissing { snapshot }
+            | Self::SignatureInvalid { snapshot }
+            | Self::SignatureTouched { snapshot }
+            | Self::ChainBroken { snapshot }
+            | Self::ManifestDamaged { snapshot, .. }
+            | Self::PacksInexact { snapshot } => vec![*snapshot],
+            Self::SequenceDuplicate { snapshots, .. } => snapshots.clone(),
+            _ => self.hits().iter().map(|hit| hit.snapshot).collect(),
+        }
+    }
+
+    /// The object that it is about, where it is one.
+    pub fn object(&self) -> Option<Key> {
+        match self {
+            Self::ConfigChanged => Some(Key::repository()),
+            Self::RecoveryMissing { key }
+            | Self::RecoveryChanged { key }
+            | Self::WriterDamaged { key }
+            | Self::IndexDamaged { key, .. }
+            | Self::ObjectMalformed { key, .. }
+            | Self::ObjectUnknown { key } => Some(key.clone()),
+            Self::PackMissing { pack, .. }
+            | Self::PackUnreadable { pack, .. }
+            | Self::PackDamaged { pack, .. }
+            | Self::PackUnindexed { pack }
+            | Self::IndexDiffers { pack } => Some(Key::pack(*pack)),
+            Self::DocumentDamaged { snapshot, .. }
+            | Self::DocumentMissing { snapshot, .. }
+            | Self::ChainBroken { snapshot }
+            | Self::ManifestDamaged { snapshot, .. }
+            | Self::PacksInexact { snapshot } => Some(Key::document(*snapshot)),
+            Self::DocumentUnfinished { snapshot }
+            | Self::SignatureMissing { snapshot }
+            | Self::SignatureInvalid { snapshot }
+            | Self::SignatureTouched { snapshot } => Some(Key::signature(*snapshot)),
+            Self::Logbook(fault) => fault.key.clone(),
+            Self::ChunksMissing { .. } | Self::SizeDiffers { .. } | Self::SequenceDuplicate { .. } => None,
+        }
+    }
+}
+
+/// Why chunks cannot be read: the number of a problem, for each chunk.
+pub(super) type BadChunks = std::collections::HashMap<ChunkId, usize>;

@@ -1,0 +1,76 @@
+//! Objects that no hash covers must at least decode; what has a name that the format does not know
+//! was not written by Lifeboat.
+
+use crate::base::id::{IndexId, PackId, SnapshotId};
+use crate::format::record::{MAX_BYTES, MAX_SMALL, PrunePlan, Session};
+use crate::format::snapshot::Tombstone;
+use crate::repo::{Repo, Result};
+use crate::store::{Key, Kind, StoreError};
+use crate::verify::Problem;
+
+/// Reads tombstones, sessions and plans, and looks at the names of packs and indexes.
+pub fn check(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {
+    names(repo, found)?;
+    let id = &repo.config().id;
+    each(repo, Kind::Tombstones, MAX_SMALL, found, |key, bytes| {
+        let tombstone: Tombstone = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let right = tombstone.lifeboat == "tombstone"
+            && tombstone.repository == *id
+            && *key == Key::tombstone(tombstone.snapshot);
+        if right { Ok(()) } else { Err("it is no tombstone of that name".to_owned()) }
+    })?;
+    each(repo, Kind::Sessions, MAX_SMALL, found, |_, bytes| {
+        let session: Session = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let right = session.lifeboat == "session" && session.repository == *id;
+        if right { Ok(()) } else { Err("it is no session of this repository".to_owned()) }
+    })?;
+    each(repo, Kind::Prune, MAX_BYTES, found, |_, bytes| {
+        PrunePlan::decode(bytes, id).map(|_| ()).map_err(|e| e.to_string())
+    })
+}
+
+fn each(
+    repo: &Repo,
+    kind: Kind,
+    limit: u64,
+    found: &mut Vec<Problem>,
+    judge: impl Fn(&Key, &[u8]) -> std::result::Result<(), String>,
+) -> Result<()> {
+    for object in repo.store().list(kind)? {
+        let key = object.key;
+        let named = match kind {
+            Kind::Tombstones => SnapshotId::from_hex(key.stem()).is_ok_and(|id| key == Key::tombstone(id)),
+            Kind::Sessions => key == Key::session(key.stem()),
+            _ => key == Key::prune(key.stem()),
+        };
+        if !named {
+            found.push(Problem::ObjectUnknown { key });
+            continue;
+        }
+        let why = match repo.store().read_all(&key, limit) {
+            // these come and go
+            Err(StoreError::Missing { .. }) => continue,
+            Err(e) => e.to_string(),
+            Ok(bytes) => match judge(&key, &bytes) {
+                Ok(()) => continue,
+                Err(why) => why,
+            },
+        };
+        found.push(Problem::ObjectMalformed { key, why });
+    }
+    Ok(())
+}
+
+fn names(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {
+    for object in repo.store().list(Kind::Index)? {
+        if !IndexId::from_hex(object.key.stem()).is_ok_and(|id| object.key == Key::index(id)) {
+            found.push(Problem::ObjectUnknown { key: object.key });
+        }
+    }
+    for object in repo.store().list(Kind::Packs)? {
+        if !PackId::from_hex(object.key.stem()).is_ok_and(|id| object.key == Key::pack(id)) {
+            found.push(Problem::ObjectUnknown { key: object.key });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The snapshots of a host are numbered and chained: what is gone without having been forgotten is
+//! named by what came after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::id::{RecordId, SnapshotId};
+use crate::format::snapshot::Document;
+use crate::logbook::{Fault, FaultKind, Logbook};
+use crate::repo::{Repo, Result};
+use crate::verify::Problem;
+
+/// Looks for gaps, doubles and wrong links.
+pub fn check(
+    repo: &Repo,
+    documents: &[(SnapshotId, Document)],
+    logbook: &Logbook,
+    found: &mut Vec<Problem>,
+) -> Result<()> {
+    doubles(documents, found);
+    let by_id: BTreeMap<_, _> = documents.iter().map(|(id, document)| (*id, document)).collect();
+    let explained = explained(repo, logbook, found)?;
+    let mut gone: BTreeMap<SnapshotId, String> = BTreeMap::new();
+    for (id, document) in documents {
+        match document.previous {
+            None if document.sequence == 1 => {}
+            None => found.push(Problem::ChainBroken { snapshot: *id }),
+            Some(previous) => match by_id.get(&previous) {
+                Some(before) if before.host == document.host && before.sequence + 1 == document.sequence => {}
+                Some(_) => found.push(Problem::ChainBroken { snapshot: *id }),
+                None if explained.contains(&previous) => {}
+                None => {
+                    gone.insert(previous, format!("snapshot {}", id.short()));
+                }
+            },
+        }
+    }
+    for (_, record) in logbook.trusted().filter(|(_, record)| record.kind == "snapshot") {
+        let told = record.body.get("snapshot").and_then(|s| SnapshotId::from_hex(s.as_str()?).ok());
+        if let Some(id) = told.filter(|id| !by_id.contains_key(id) && !explained.contains(id)) {
+            gone.entry(id).or_insert_with(|| "the logbook".to_owned());
+        }
+    }
+    found.retain(|p| !matches!(p, Problem::DocumentUnfinished { snapshot } if gone.contains_key(snapshot)));
+    found
+        .extend(gone.into_iter().map(|(snapshot, named_by)| Problem::DocumentMissing { snapshot, named_by }));
+    records(documents, logbook, found);
+    Ok(())
+}
+
+fn doubles(documents: &[(SnapshotId, Document)], found: &mut Vec<Problem>) {
+    let mut numbers: BTreeMap<_, Vec<SnapshotId>> = BTreeMap::new();
+    for (id, document) in documents {
+        numbers.entry((&document.host.0, document.sequence)).or_default().push(*id);
+    }
+    for ((host, sequence), snapshots) in numbers.into_iter().filter(|(_, ids)| ids.len() > 1) {
+        let host = crate::base::Name(host.clone());
+        found.push(Problem::SequenceDuplicate { host, sequence, snapshots });
+    }
+}
+
+/// Snapshots that are known to be gone for a reason, or whose damage is reported already.
+fn explained(repo: &Repo, logbook: &Logbook, found: &[Problem]) -> Result<BTreeSet<SnapshotId>> {
+    let mut explained = repo.forgotten_ids()?;
+    // a plan that cannot be read is another rule's problem
+    for (_, plan) in repo.prune_plans().unwrap_or_default() {
+        explained.extend(plan.documents);
+    }
+    for (_, record) in logbook.trusted().filter(|(_, r)| r.kind == "prune" || r.kind == "forget") {
+        ids_within(&record.body, &mut explained);
+    }
+    for problem in found {
+        if let Problem::DocumentDamaged { snapshot, .. } = problem {
+            explained.insert(*snapshot);
+        }
+    }
+    Ok(explained)
+}
+
+fn ids_within(value: &serde_json::Value, ids: &mut BTreeSet<SnapshotId>) {
+    match value {
+        serde_json::Value::String(text) => ids.extend(SnapshotId::from_hex(text)),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| ids_within(item, ids)),
+        serde_json::Value::Object(map) => map.values().for_each(|item| ids_within(item, ids)),
+        _ => {}
+    }
+}
+
+/// A record that a document saw must still be there.
+fn records(documents: &[(SnapshotId, Document)], logbook: &Logbook, found: &mut Vec<Problem>) {
+    let known: BTreeSet<RecordId> = logbook.records.iter().map(|logged| logged.id).collect();
+    let lost: BTreeSet<RecordId> =
+        documents.iter().filter_map(|(_, d)| d.logbook).filter(|id| !known.contains(id)).collect();
+    let lone = |id: &RecordId| {
+        logbook.lone_signatures.iter().find(|key| key.as_str().contains(&id.to_hex())).cloned()
+    };
+    for id in lost {
+        let gap = |p: &Problem| matches!(p, Problem::Logbook(Fault { kind: FaultKind::Missing, .. }));
+        // one gap in a chain is enough of an explanation
+        if found.iter().any(gap) {
+            continue;
+        }
+        let writer = id.short();
+        found.push(Problem::Logbook(Fault { kind: FaultKind::Missing, writer, sequence: 0, key: lone(&id) }));
+    }
+}

@@ -1,0 +1,92 @@
+use std::fs;
+
+use crate::env::{TestEnv, check};
+
+#[test]
+fn statuses_tell_what_kind_of_failure() {
+    let env = TestEnv::with_tree();
+    let tree = env.arg("tree");
+    let code = |args: &[&str]| env.run(args).code;
+    assert_eq!(code(&["snapshot"]), 2, "usage");
+    assert_eq!(code(&["ls", "no such form"]), 2, "usage");
+    assert_eq!(code(&["--repo", "/does/not/exist", "snapshots"]), 10, "no repository");
+    assert_eq!(code(&["--repo", "s3://bucket", "snapshots"]), 2, "an unknown kind of place");
+    fs::remove_file(env.path("keys/writer")).unwrap();
+    let run = env.run(["snapshot", &tree]);
+    assert_eq!(run.code, 12);
+    check!(env, run.stderr, @r"
+    error: this host has no writer's key: [DIR]/keys/writer does not exist
+    next: lifeboat key add makes one, or set LIFEBOAT_WRITER_KEY to the key's file
+    ");
+}
+
+#[test]
+fn a_strange_key_may_not_write() {
+    let env = TestEnv::with_tree();
+    fs::remove_dir_all(env.path("keys")).unwrap();
+    let other = TestEnv::new();
+    fs::create_dir(env.path("keys")).unwrap();
+    fs::copy(other.path("keys/writer"), env.path("keys/writer")).unwrap();
+    let run = env.run(["snapshot", &env.arg("tree")]);
+    assert_eq!(run.code, 12);
+    check!(env, run.stderr, @r"
+    error: the key [DIR]/keys/writer is not one of the repository's writers
+    next: lifeboat key add lets it write
+    ");
+    env.ok(["key", "add"]);
+    env.snapshot(&[]);
+}
+
+#[test]
+fn no_repository_named() {
+    let env = TestEnv::empty();
+    let output = env.command().env_remove("LIFEBOAT_REPOSITORY").arg("snapshots").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    check!(env, String::from_utf8(output.stderr).unwrap(), @r"
+    error: no repository is named
+    next: give --repo DIRECTORY, or set LIFEBOAT_REPOSITORY
+    ");
+}
+
+#[test]
+fn programs_get_the_error_as_a_line() {
+    let env = TestEnv::empty();
+    let run = env.run(["snapshots", "--json"]);
+    assert_eq!((run.code, run.stdout.as_str()), (10, ""));
+    let error: serde_json::Value = serde_json::from_str(&run.stderr).unwrap();
+    assert_eq!(error["message_type"], "exit_error");
+    assert_eq!((&error["code"], &error["id"]), (&10.into(), &"no-repository".into()));
+}
+
+#[test]
+fn damage_has_its_status() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    for entry in walk(&env.path("repo/packs")) {
+        fs::remove_file(entry).unwrap();
+    }
+    let run = env.run(["ls", "latest"]);
+    assert_eq!(run.code, 40, "{}", run.stderr);
+    assert!(run.stderr.contains("next: lifeboat verify"), "{}", run.stderr);
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_scandal() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    let mut command = env.command();
+    command.args(["ls", "latest"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}

@@ -1,0 +1,59 @@
+use crate::env::{TestEnv, check};
+
+fn three() -> (TestEnv, Vec<String>) {
+    let env = TestEnv::with_tree();
+    let ids = (0..3).map(|_| env.snapshot(&["--host", "web"])).collect();
+    (env, ids)
+}
+
+fn left(env: &TestEnv) -> Vec<u64> {
+    let answer = env.json(["snapshots"]);
+    answer["snapshots"].as_array().unwrap().iter().map(|s| s["sequence"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_policy_says_why_it_keeps() {
+    let (env, _) = three();
+    let run = env.run(["forget", "--keep-last", "2", "--dry-run"]);
+    assert_eq!((run.code, left(&env)), (0, vec![1, 2, 3]));
+    check!(env, run.stdout, @r"
+    id  time (UTC)  host  paths  kept because
+    [LINE]
+    [SHORT]  [TIME]  web   [DIR]/tree  last 2 of 2
+    [SHORT]  [TIME]  web   [DIR]/tree  last 1 of 2, newest that is complete
+
+    id  time (UTC)  host  paths  would be forgotten
+    [LINE]
+    [SHORT]  [TIME]  web   [DIR]/tree  yes
+    ");
+    let answer = env.json(["forget", "--keep-last", "2"]);
+    assert_eq!(answer["kept"][1]["reasons"][0], "last 1 of 2");
+    assert_eq!(answer["forgotten"].as_array().unwrap().len(), 1);
+    assert_eq!(left(&env), [2, 3]);
+}
+
+#[test]
+fn forgetting_is_taken_back() {
+    let (env, ids) = three();
+    env.ok(["forget", &ids[0], "latest"]);
+    assert_eq!(left(&env), [2]);
+    let marked = env.json(["snapshots", "--all"]);
+    assert_eq!(marked["snapshots"][0]["forgotten"], true);
+    env.ok(["forget", "--undo", &ids[0][..12]]);
+    assert_eq!(left(&env), [1, 2]);
+    assert_eq!(env.run(["forget", "--undo", &ids[0]]).code, 1, "it is not forgotten any more");
+    // its id still works, as long as it is there
+    env.ok(["ls", &ids[2]]);
+}
+
+#[test]
+fn dangerous_commands_are_refused() {
+    let (env, _) = three();
+    assert_eq!(env.run(["forget"]).code, 2, "no rule at all");
+    let run = env.run(["forget", "--keep-tag", "misspelt"]);
+    assert_eq!((run.code, left(&env)), (2, vec![1, 2, 3]));
+    check!(env, run.stderr, @r"
+    error: no rule keeps any of the 3 snapshots of web [DIR]/tree
+    next: nothing was forgotten; mend the rules, or name the snapshots
+    ");
+}

@@ -1,0 +1,9 @@
+//! What the operator sees, command by command.
+
+mod catalog;
+mod errors;
+mod export;
+mod forget;
+mod init;
+mod snapshot;
+mod try_it;

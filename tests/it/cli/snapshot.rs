@@ -1,0 +1,126 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::env::{TestEnv, check};
+
+#[test]
+fn the_id_comes_last_and_a_summary_on_stderr() {
+    let env = TestEnv::with_tree();
+    let run = env.run(["snapshot", &env.arg("tree")]);
+    assert_eq!(run.code, 0);
+    assert_eq!(run.stdout.len(), 65);
+    assert!(
+        run.stderr.starts_with(&format!("snapshot {}: 3 files, 2 directories, 14 B in", &run.stdout[..8]))
+    );
+    let quiet = env.run(["snapshot", "-q", &env.arg("tree")]);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn all_that_is_said_of_a_snapshot_is_kept() {
+    let env = TestEnv::with_tree();
+    let tree = env.arg("tree");
+    env.ok(["backup", &tree, "--tag", "x,y", "--tag", "z", "--reason", "a test", "--host", "web"]);
+    let answer = env.json(["snapshots"]);
+    let one = &answer["snapshots"][0];
+    assert_eq!(one["tags"], serde_json::json!(["x", "y", "z"]));
+    assert_eq!((&one["reason"], &one["host"]), (&"a test".into(), &"web".into()));
+    assert_eq!(one["roots"], serde_json::json!([tree]));
+    assert_eq!(one["statistics"]["files"], 3);
+}
+
+#[test]
+fn excludes_and_relative_paths() {
+    let env = TestEnv::with_tree();
+    env.write("tree/cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    env.write("tree/cache/big", "x");
+    env.write("tree/no/.nobackup", "");
+    env.write("tree/no/x", "x");
+    env.write("rules", "# a comment\n*.conf\n");
+    env.ok([
+        "snapshot",
+        "./x/../tree",
+        "-e",
+        "two",
+        "--exclude-file",
+        "rules",
+        "--exclude-caches",
+        "--exclude-if-present",
+        ".nobackup",
+    ]);
+    check!(env, env.ok(["ls", "latest"]), @r"
+    [DIR]/tree
+    [DIR]/tree/a
+    [DIR]/tree/a/one
+    [DIR]/tree/cache
+    [DIR]/tree/cache/CACHEDIR.TAG
+    [DIR]/tree/link
+    [DIR]/tree/no
+    ");
+}
+
+#[test]
+fn nothing_changed_nothing_taken() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    let run = env.run(["snapshot", "--skip-if-unchanged", &env.arg("tree")]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""));
+    assert!(run.stderr.starts_with("nothing has changed"), "{}", run.stderr);
+}
+
+#[test]
+fn a_dry_run_leaves_nothing() {
+    let env = TestEnv::with_tree();
+    let run = env.run(["snapshot", "--dry-run", &env.arg("tree")]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""));
+    check!(env, run.stderr, @r"
+    dry run: 3 files, 2 directories, 14 B in [TOOK]
+      3 new, 0 changed, 0 unchanged; 14 B would be read
+    ");
+    assert_eq!(env.json(["snapshots"])["snapshots"], serde_json::json!([]));
+    assert!(!env.path("repo/packs").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_makes_it_partial() {
+    let env = TestEnv::with_tree();
+    // root can read everything, so only an ordinary user can meet this
+    fs::set_permissions(env.path("tree/a/one"), fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read(env.path("tree/a/one")).is_ok() {
+        return;
+    }
+    let run = env.run(["snapshot", &env.arg("tree")]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert_eq!(env.json(["snapshots"])["snapshots"][0]["partial"], true);
+}
+
+#[test]
+fn a_commands_output_counts_only_if_the_command_succeeds() {
+    let env = TestEnv::new();
+    env.ok(["snapshot", "--stdin-from-command", "dump.sql", "--", "printf", "a\\nb"]);
+    assert_eq!(env.ok(["cat", "latest"]), "a\nb");
+    assert_eq!(env.ok(["ls", "latest"]), "dump.sql\n");
+    let run = env.run(["snapshot", "--stdin-from-command", "dump.sql", "--", "sh", "-c", "echo x; exit 3"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("no snapshot was taken"), "{}", run.stderr);
+    assert_eq!(env.json(["snapshots"])["snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_repository_does_not_save_itself() {
+    let env = TestEnv::with_tree();
+    let dir = env.arg("");
+    let run = env.run(["snapshot", &dir, "-e", "keys"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("is left out"), "{}", run.stderr);
+    assert!(!env.ok(["ls", "latest"]).contains("repo"), "the repository is in its own snapshot");
+}
+
+#[test]
+fn programs_get_json_lines() {
+    let env = TestEnv::with_tree();
+    let summary = env.json(["snapshot", &env.arg("tree")]);
+    assert_eq!(summary["message_type"], "summary");
+    assert_eq!(summary["statistics"]["new_files"], 3);
+    assert_eq!(summary["id"].as_str().unwrap().len(), 64);
+}

@@ -1,0 +1,99 @@
+//! The layers are a table, and this reads it (docs/architecture.md shows it as a picture).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Lowest first. A module may name only what its row lists.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("sys", &["base"]),
+    ("format", &["base"]),
+    ("chunker", &["format"]),
+    ("store", &["base", "sys"]),
+    ("tree", &["base", "sys", "format"]),
+    ("repo", &["base", "sys", "format", "store"]),
+    ("logbook", &["base", "format", "repo", "store"]),
+    ("catalog", &["base", "format", "repo", "sys", "tree", "store"]),
+    ("restore", &["base", "format", "repo", "store", "sys", "tree"]),
+    ("snapshot", &["base", "chunker", "format", "repo", "store", "sys", "tree"]),
+    ("retention", &["base", "format", "logbook", "repo", "store", "sys"]),
+    ("verify", &["base", "format", "logbook", "repo", "store"]),
+    ("repair", &["base", "format", "logbook", "repo", "store", "verify"]),
+    (
+        "cli",
+        &[
+            "base",
+            "catalog",
+            "format",
+            "logbook",
+            "repair",
+            "repo",
+            "restore",
+            "retention",
+            "snapshot",
+            "store",
+            "sys",
+            "tree",
+            "verify",
+        ],
+    ),
+];
+
+// Source files of a module, its tests left out: they may use anything.
+fn sources(module: &str) -> Vec<(String, String)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module);
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(dir) {
+        let path = entry.unwrap().into_path();
+        let shown = path.display().to_string();
+        if path.extension().is_none_or(|e| e != "rs") || shown.contains("tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        found.push((shown, lines.collect::<Vec<_>>().join("\n")));
+    }
+    found
+}
+
+#[test]
+fn every_module_is_in_the_table() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let listed: BTreeSet<_> = LAYERS.iter().map(|row| row.0).collect();
+    let modules = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    assert_eq!(modules.collect::<BTreeSet<_>>(), listed);
+}
+
+#[test]
+fn modules_name_only_what_their_row_allows() {
+    let mut wrong = Vec::new();
+    for (module, allowed) in LAYERS {
+        for (file, code) in sources(module) {
+            for (other, _) in LAYERS.iter().filter(|(other, _)| other != module && !allowed.contains(other)) {
+                if code.contains(&format!("crate::{other}::")) || code.contains(&format!("crate::{other};")) {
+                    wrong.push(format!("{file} names {other}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_terminal_prints_and_nothing_is_unsafe() {
+    let mut wrong = Vec::new();
+    for (module, _) in LAYERS {
+        for (file, code) in sources(module) {
+            let prints = ["println!(", "print!(", "dbg!("].iter().any(|word| code.contains(word));
+            if prints && *module != "cli" {
+                wrong.push(format!("{file} prints"));
+            }
+            if code.contains("unsafe {") || code.contains("unsafe fn") {
+                wrong.push(format!("{file} is unsafe"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,14 @@
+//! Tests of the program as a whole: the real binary, real trees, and comparisons by other means than its own.
+//!
+//! Outside tools (Python 3, zstd, mkfs, …) and root are used where they are there; what is left out is said
+//! on stderr as `SKIPPED: …`. With the variable `CI` set, leaving anything out is a failure. With
+//! `LIFEBOAT_TEST_LONG` set the long versions run.
+
+#![expect(clippy::print_stderr, reason = "what is skipped must be seen")]
+#![expect(clippy::disallowed_methods, reason = "the tests have an environment of their own")]
+
+mod crash;
+mod env;
+mod fidelity;
+mod interop;
+mod layering;
