@@ -218,6 +218,16 @@ pub fn shown(bytes: &[u8]) -> String {
     out
 }
 
+/// A message of other code, on one line and safe for a terminal: as [`shown`], but a backslash is itself, since what
+/// is escaped already is not escaped again.
+pub fn shown_message(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) { out.push_str(&shown(c.encode_utf8(&mut [0; 4]).as_bytes())) } else { out.push(c) }
+    }
+    out
+}
+
 // Control characters, line and paragraph separators, zero-width and bidirectional controls, and
 // the tag block: what can move the cursor, hide text or reorder it (Unicode TR 36, section 2).
 fn is_unsafe(c: char) -> bool {

@@ -653,6 +653,16 @@ mod tests {
         Entry { chunks: vec![ChunkId::of(b"x"), ChunkId::of(b"y")], ..Entry::new(path.to_vec(), stat) }
     }
 
+    // found by mutating lines: the parser quotes what it read as it stands
+    #[test]
+    fn an_error_moves_no_cursor() {
+        let mut line = Vec::new();
+        file(b"a").write_line(&mut line);
+        let text = String::from_utf8(line).unwrap().replacen("file", "\u{7f}\u{202e}ile", 1);
+        let error = Entry::read_line(text.trim_end().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(r"`\x7f\u{202e}ile`"), "{error}");
+    }
+
     #[test]
     fn the_canonical_line() {
         let mut entry = file(b"a\xff\"");
