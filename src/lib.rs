@@ -10,6 +10,7 @@ pub mod sys;
 
 // bytes, places, living trees
 pub mod chunker;
+pub mod database;
 pub mod format;
 pub mod store;
 pub mod tree;

@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "the tests have an environment of their own")]
 
 mod crash;
+mod databases;
 mod env;
 mod fidelity;
 mod interop;

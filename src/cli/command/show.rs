@@ -12,7 +12,7 @@ use crate::catalog::list::choose;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
-use crate::format::snapshot::{Root, SourceProblem};
+use crate::format::snapshot::{Database, Root, SourceProblem};
 use crate::repo::documents::{Signed, Snapshot};
 
 /// Show what a snapshot says of itself, and who signed it
@@ -33,6 +33,8 @@ struct Answer<'s> {
     signer: Option<&'s str>,
     manifests: Vec<Manifest<'s>>,
     problems: &'s [SourceProblem],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    databases: &'s [Database],
 }
 
 #[derive(Serialize)]
@@ -67,6 +69,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
             signer,
             manifests,
             problems,
+            databases: &snapshot.document.databases,
         })?;
     } else {
         context.print(&text(snapshot, &signed))?;
@@ -146,13 +149,23 @@ fn text(snapshot: &Snapshot, signed: &Signed) -> String {
             of.unwrap_or_default()
         ));
     }
+    for database in &document.databases {
+        let rows: u64 = database.tables.values().fold(0, |sum, rows| sum.saturating_add(*rows));
+        text.push_str(&format!(
+            "database   {} ({}): {} with {}\n",
+            database.path.shown(),
+            shown(database.kind.as_bytes()),
+            size::plural(database.tables.len() as u64, "table"),
+            size::plural(rows, "row")
+        ));
+    }
     text.push_str(&problems(snapshot));
     text
 }
 
 fn problems(snapshot: &Snapshot) -> String {
     let s = &snapshot.document.statistics;
-    if !snapshot.document.is_partial() {
+    if snapshot.document.problems.is_empty() && !snapshot.document.is_partial() {
         return String::new();
     }
     let mut text = format!(
