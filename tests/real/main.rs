@@ -12,3 +12,4 @@ mod env;
 mod fidelity;
 mod interop;
 mod layering;
+mod sample;
