@@ -5,6 +5,9 @@
 // words everybody uses
 pub mod base;
 
+// what a practised recovery leaves
+pub mod evidence;
+
 // the operating system
 pub mod sys;
 

@@ -7,6 +7,7 @@ use std::path::Path;
 /// Lowest first. A module may name only what its row lists.
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
+    ("evidence", &["base"]),
     ("sys", &["base"]),
     ("format", &["base"]),
     ("chunker", &["format"]),
