@@ -64,20 +64,25 @@ fn write_octal(out: &mut [u8], mut number: u32) {
 }
 
 /// Gathers members until they make a frame. Content is read straight into its place.
+///
+/// A member can be held: its content lies in the frame, but whether it becomes a member, and under which
+/// id, is said later by [`Self::settle`], for all that are held at once.
 #[derive(Default)]
 pub struct FrameBuilder {
     raw: Vec<u8>,
     members: Vec<(ChunkId, u32)>,
+    // where the content of held members starts, and its size
+    held: Vec<(usize, usize)>,
 }
 
 impl FrameBuilder {
     /// An empty frame with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { raw: Vec::with_capacity(capacity), members: Vec::new() }
+        Self { raw: Vec::with_capacity(capacity), members: Vec::new(), held: Vec::new() }
     }
 
     /// Starts a member: the caller appends its content to the buffer returned, from the position
-    /// returned on, and then calls [`Self::commit`] or [`Self::abandon`] with that position.
+    /// returned on, and then calls [`Self::commit`], [`Self::hold`] or [`Self::abandon`] with that position.
     pub fn begin(&mut self) -> (usize, &mut Vec<u8>) {
         self.raw.extend_from_slice(&[0; BLOCK]);
         (self.raw.len(), &mut self.raw)
@@ -89,6 +94,7 @@ impl FrameBuilder {
     }
 
     /// Finishes the member that began at `start`; returns the offset of its content in the frame.
+    /// Nothing may be held.
     pub fn commit(&mut self, start: usize, id: ChunkId) -> u32 {
         let size = (self.raw.len() - start) as u32; // a chunk is at most 16 MiB
         self.raw[start - BLOCK..start].copy_from_slice(&header(&id, size));
@@ -100,6 +106,45 @@ impl FrameBuilder {
     /// Takes back the member that began at `start`.
     pub fn abandon(&mut self, start: usize) {
         self.raw.truncate(start - BLOCK);
+    }
+
+    /// Holds the member that began at `start`.
+    pub fn hold(&mut self, start: usize) {
+        self.held.push((start, self.raw.len() - start));
+        self.raw.resize(self.raw.len().next_multiple_of(BLOCK), 0);
+    }
+
+    /// Takes back the member that was held last.
+    pub fn drop_held(&mut self) {
+        if let Some((start, _)) = self.held.pop() {
+            self.abandon(start);
+        }
+    }
+
+    /// The contents that are held, in order.
+    pub fn held(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.held.iter().map(|&(start, size)| &self.raw[start..start + size])
+    }
+
+    /// Makes members of what is held: `keep` is told the number of each, the offset that its content would
+    /// have and its size, and returns its id, or `None` to leave it out.
+    pub fn settle(&mut self, mut keep: impl FnMut(usize, u32, u32) -> Option<ChunkId>) {
+        let Some(&(first, _)) = self.held.first() else { return };
+        let mut end = first - BLOCK;
+        for (number, (start, size)) in std::mem::take(&mut self.held).into_iter().enumerate() {
+            let content = end + BLOCK;
+            let Some(id) = keep(number, content as u32, size as u32) else { continue };
+            if content != start {
+                // those before it were left out
+                self.raw.copy_within(start..start + size, content);
+                let padded = content + size.next_multiple_of(BLOCK);
+                self.raw[content + size..padded].fill(0);
+            }
+            self.raw[end..content].copy_from_slice(&header(&id, size as u32));
+            self.members.push((id, size as u32));
+            end += member_len(size);
+        }
+        self.raw.truncate(end);
     }
 
     /// Adds a whole member; returns the offset of its content in the frame.
@@ -114,9 +159,9 @@ impl FrameBuilder {
         self.raw.len()
     }
 
-    /// True if nothing was added.
+    /// True if nothing was added or held.
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.members.is_empty() && self.held.is_empty()
     }
 
     /// The frame's bytes, uncompressed.
@@ -132,6 +177,7 @@ impl FrameBuilder {
     /// Empties it, keeping its memory; returns the chunks it had.
     pub fn clear(&mut self) -> Vec<(ChunkId, u32)> {
         self.raw.clear();
+        self.held.clear();
         std::mem::take(&mut self.members)
     }
 }

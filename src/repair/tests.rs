@@ -182,7 +182,7 @@ fn a_fault_at_any_write_of_a_repair_loses_nothing() {
     let before = restorable(&damaged);
     let counting = FaultyStore::new(damaged.copy(), u64::MAX, Fault::Stop);
     repair(counting.clone()).unwrap();
-    assert!(counting.writes() > 30);
+    assert!(counting.writes() > 20, "{} writes are too few to prove anything", counting.writes());
     for at in 0..counting.writes() {
         for fault in [Fault::Stop, Fault::NoSpace, Fault::Once, Fault::DoneButFailed, Fault::Torn] {
             let disk = damaged.copy();

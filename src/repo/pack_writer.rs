@@ -4,15 +4,20 @@
 use sha2::{Digest as _, Sha256};
 
 use super::chunk_index::Place;
+use super::density::is_dense;
 use super::writer::{FinishedPack, Writer};
 use super::{RepoError, Result};
 use crate::base::id::{ChunkId, PackId};
 use crate::format::frame::{Decoder, Encoder};
 use crate::format::pack::{FrameBuilder, FrameInfo, Kind, Table, member_len};
 use crate::store::Staged;
+use crate::sys::sha256;
 
 /// Levels at which a table is compressed when its pack must have another name.
 const OTHER_LEVELS: [i32; 6] = [19, 9, 1, -10, -100, -100_000];
+
+/// So many chunks are hashed together at most.
+const HELD: usize = 128;
 
 struct OpenPack {
     staged: Box<dyn Staged>,
@@ -21,6 +26,9 @@ struct OpenPack {
     frames: Vec<FrameInfo>,
     number: u32,
 }
+
+/// Stores a chunk somewhere else.
+pub type Dense<'w> = &'w (dyn Fn(ChunkId, &[u8]) -> Result<()> + Sync);
 
 /// Fills packs of one kind.
 pub struct PackWriter<'w> {
@@ -33,6 +41,8 @@ pub struct PackWriter<'w> {
     decoder: Decoder,
     stored: Vec<u8>,
     check: Vec<u8>,
+    settled: Vec<ChunkId>,
+    dense: Option<Dense<'w>>,
 }
 
 impl<'w> PackWriter<'w> {
@@ -55,7 +65,16 @@ impl<'w> PackWriter<'w> {
             decoder: Decoder::new().map_err(RepoError::io("start the decoder"))?,
             stored: Vec::new(),
             check: Vec::new(),
+            settled: Vec::new(),
+            dense: None,
         })
+    }
+
+    /// Small chunks that cannot be compressed go there: among others they would spoil the statistics by
+    /// which the headers of all of them are compressed.
+    pub fn with_dense(mut self, dense: Dense<'w>) -> Self {
+        self.dense = Some(dense);
+        self
     }
 
     /// Stores a chunk unless it is stored already.
@@ -64,30 +83,37 @@ impl<'w> PackWriter<'w> {
     /// If the store fails.
     pub fn add(&mut self, content: &[u8]) -> Result<ChunkId> {
         let id = ChunkId::of(content);
+        self.add_hashed(id, content)?;
+        Ok(id)
+    }
+
+    /// Stores a chunk, whose id is known to be this, unless it is stored already.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_hashed(&mut self, id: ChunkId, content: &[u8]) -> Result<()> {
         if self.writer.knows(&id) {
-            return Ok(id);
+            return Ok(());
         }
         self.make_room(content.len())?;
         let (start, raw) = self.frame.begin();
         raw.extend_from_slice(content);
-        self.finish_member(start, id)?;
-        Ok(id)
+        self.finish_member(start, id)
     }
 
-    /// Ends the frame if a member of this size does not fit into it any more.
+    /// Begins a chunk of about this size, whose content the caller appends to the buffer returned, and then
+    /// calls [`Self::hold`] or [`Self::abandon`] with the position returned.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn make_room(&mut self, size: usize) -> Result<()> {
-        if !self.frame.is_empty() && self.frame.len() + member_len(size) > self.frame_target {
+    pub fn begin(&mut self, size: usize) -> Result<(usize, &mut Vec<u8>)> {
+        if self.frame.held().len() >= HELD || self.is_full(size) {
+            self.settle()?;
+        }
+        if self.is_full(size) {
             self.end_frame()?;
         }
-        Ok(())
-    }
-
-    /// Begins a chunk whose content the caller appends to the buffer returned.
-    pub fn begin(&mut self) -> (usize, &mut Vec<u8>) {
-        self.frame.begin()
+        Ok(self.frame.begin())
     }
 
     /// The content appended since [`Self::begin`] returned `start`.
@@ -100,18 +126,64 @@ impl<'w> PackWriter<'w> {
         self.frame.abandon(start);
     }
 
-    /// Finishes the chunk that was begun: keeps it if it is new. Returns its id.
+    /// Finishes the chunk that was begun. Its id comes, in order, from [`Self::settled`]: hashing several
+    /// at once takes less time.
+    pub fn hold(&mut self, start: usize) {
+        self.frame.hold(start);
+    }
+
+    /// Takes back what was held last.
+    pub fn drop_held(&mut self) {
+        self.frame.drop_held();
+    }
+
+    /// The ids of all chunks held since this was last asked, in order.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn commit(&mut self, start: usize) -> Result<ChunkId> {
-        let id = ChunkId::of(self.frame.content(start));
-        if self.writer.knows(&id) {
-            self.frame.abandon(start);
-            return Ok(id);
+    pub fn settled(&mut self) -> Result<Vec<ChunkId>> {
+        self.settle()?;
+        Ok(std::mem::take(&mut self.settled))
+    }
+
+    // Hashes what is held, and keeps what is new.
+    fn settle(&mut self) -> Result<()> {
+        let before = self.settled.len();
+        let count = self.frame.held().len();
+        if count == 0 {
+            return Ok(());
         }
-        self.finish_member(start, id)?;
-        Ok(id)
+        self.settled.resize(before + count, ChunkId([0; 32]));
+        sha256::each(self.frame.held(), |number, hash| self.settled[before + number] = ChunkId(hash));
+        let ids = &self.settled[before..];
+        let mut elsewhere = [false; HELD];
+        if let Some(dense) = self.dense {
+            for (number, content) in self.frame.held().enumerate() {
+                if is_dense(content) {
+                    elsewhere[number] = true;
+                    dense(ids[number], content)?;
+                }
+            }
+        }
+        let (pack, frame) = self.next_frame()?;
+        let ids = &self.settled[before..];
+        let mut index = self.writer.index_mut();
+        self.frame.settle(|number, offset, size| {
+            // another thread may have stored the same content meanwhile
+            let place = Place { pack, frame, offset, size };
+            (!elsewhere[number] && index.insert(ids[number], place)).then_some(ids[number])
+        });
+        Ok(())
+    }
+
+    fn is_full(&self, size: usize) -> bool {
+        !self.frame.is_empty() && self.frame.len() + member_len(size) > self.frame_target
+    }
+
+    // Ends the frame if a member of this size does not fit into it any more.
+    fn make_room(&mut self, size: usize) -> Result<()> {
+        self.settle()?;
+        if self.is_full(size) { self.end_frame() } else { Ok(()) }
     }
 
     fn finish_member(&mut self, start: usize, id: ChunkId) -> Result<()> {
@@ -142,6 +214,7 @@ impl<'w> PackWriter<'w> {
     }
 
     fn end_frame(&mut self) -> Result<()> {
+        self.settle()?;
         if self.frame.is_empty() {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use crate::base::id::{ChunkId, PackId};
 use crate::format::frame::Decoder;
 use crate::format::pack::{BLOCK, header};
 use crate::store::{Key, Store};
+use crate::sys::sha256;
 
 /// A decoded frame.
 pub struct Frame {
@@ -94,16 +95,40 @@ impl Frame {
     /// # Errors
     /// If they are not what they must be.
     pub fn chunk(&self, id: ChunkId, place: Place) -> Result<&[u8]> {
-        let damaged = |why: &str| RepoError::ChunkDamaged { chunk: id, pack: self.pack, why: why.to_owned() };
+        let content = self.find(id, place)?;
+        if ChunkId::of(content) == id { Ok(content) } else { Err(self.wrong_hash(id)) }
+    }
+
+    /// As [`Self::chunk`], of many at once, which takes less time for each.
+    pub fn chunks(&self, wanted: &[(ChunkId, Place)]) -> Vec<Result<&[u8]>> {
+        let mut found: Vec<_> = wanted.iter().map(|&(id, place)| self.find(id, place)).collect();
+        let contents: Vec<_> = found.iter().map(|f| f.as_ref().ok().copied()).collect();
+        let good = have_their_hashes(wanted.iter().map(|w| w.0), &contents);
+        for ((found, (id, _)), good) in found.iter_mut().zip(wanted).zip(good) {
+            if found.is_ok() && !good {
+                *found = Err(self.wrong_hash(*id));
+            }
+        }
+        found
+    }
+
+    fn damaged(&self, chunk: ChunkId, why: &str) -> RepoError {
+        RepoError::ChunkDamaged { chunk, pack: self.pack, why: why.to_owned() }
+    }
+
+    fn wrong_hash(&self, id: ChunkId) -> RepoError {
+        self.damaged(id, "its content does not have its hash")
+    }
+
+    // The content, its header compared but not its hash.
+    fn find(&self, id: ChunkId, place: Place) -> Result<&[u8]> {
+        let damaged = |why: &str| self.damaged(id, why);
         let (start, size) = (place.offset as usize, place.size as usize);
         let content =
             self.raw.get(start..start + size).ok_or_else(|| damaged("it lies outside its frame"))?;
         let head = start.checked_sub(BLOCK).and_then(|at| self.raw.get(at..start));
         if head != Some(&header(&id, place.size)[..]) {
             return Err(damaged("its header is not the one of this chunk"));
-        }
-        if ChunkId::of(content) != id {
-            return Err(damaged("its content does not have its hash"));
         }
         Ok(content)
     }
@@ -117,6 +142,16 @@ impl Frame {
     pub fn into_memory(self) -> Vec<u8> {
         self.raw
     }
+}
+
+/// For each content, where there is one, whether it has the hash of this id.
+pub fn have_their_hashes(ids: impl IntoIterator<Item = ChunkId>, contents: &[Option<&[u8]>]) -> Vec<bool> {
+    let mut good = vec![false; contents.len()];
+    let ids: Vec<_> = ids.into_iter().collect();
+    let there: Vec<_> = (0..contents.len()).filter(|&n| contents[n].is_some()).collect();
+    let hashed = there.iter().filter_map(|&n| contents[n]);
+    sha256::each(hashed, |number, hash| good[there[number]] = ids[there[number]] == ChunkId(hash));
+    good
 }
 
 /// Reads single chunks, keeping the frames used last.

@@ -168,7 +168,7 @@ impl Writer {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn index_mut(&self) -> std::sync::RwLockWriteGuard<'_, ChunkIndex> {
+    pub(super) fn index_mut(&self) -> std::sync::RwLockWriteGuard<'_, ChunkIndex> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 

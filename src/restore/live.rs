@@ -1,6 +1,6 @@
 //! Comparing an entry with what is there.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use super::{Overwrite, Owner};
 use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, Stat, Type};
 use crate::repo::ChunkIndex;
-use crate::sys::attributes::{Handle, holes, xattrs};
+use crate::sys::attributes::{Handle, holes, list_names_at, xattrs};
 use crate::tree::live::{open_in, open_path};
 
 /// What is to be done with something that is there.
@@ -80,9 +80,7 @@ impl Powers {
 
 // One call finds out that there are no attributes, which is nearly always so.
 fn same_xattrs(entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    match rustix::fs::llistxattr(&*path, &mut [0u8; 256][..]) {
+    match list_names_at(dir, name, &mut [0; 256]) {
         Ok(0) | Err(Errno::OPNOTSUPP) => entry.xattrs.is_empty(),
         Ok(_) | Err(Errno::RANGE) => open_path(dir, name).is_ok_and(|fd| {
             xattrs(Handle::Path(fd.as_fd())).is_ok_and(|have| same_but_labels(&have, &entry.xattrs))

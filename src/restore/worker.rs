@@ -16,7 +16,7 @@ use super::directory::remove_in;
 use super::report::{Collector, Loss};
 use crate::base::event::Event;
 use crate::format::manifest::{Entry, Type};
-use crate::repo::reader::{Frame, FrameReader};
+use crate::repo::reader::FrameReader;
 use crate::repo::{ChunkIndex, RepoError};
 use crate::store::Store;
 use crate::sys::attributes::Handle;
@@ -117,8 +117,9 @@ impl<'o> Workers<'o> {
         let end = parts.iter().map(|p| p.place.offset.saturating_add(p.place.size)).max().unwrap_or(u32::MAX);
         match reader.read_until(pack, frame, end, memory) {
             Ok(frame) => {
-                for part in parts {
-                    self.write_part(&frame, part, reader, names);
+                let wanted: Vec<_> = parts.iter().map(|p| (p.chunk, p.place)).collect();
+                for (part, content) in parts.into_iter().zip(frame.chunks(&wanted)) {
+                    self.write_part(content, part, reader, names);
                 }
                 frame.into_memory()
             }
@@ -129,8 +130,14 @@ impl<'o> Workers<'o> {
         }
     }
 
-    fn write_part(&self, frame: &Frame, part: Part<'o>, reader: &mut FrameReader<'_>, names: &mut Names) {
-        match frame.chunk(part.chunk, part.place) {
+    fn write_part(
+        &self,
+        content: Result<&[u8], RepoError>,
+        part: Part<'o>,
+        reader: &mut FrameReader<'_>,
+        names: &mut Names,
+    ) {
+        match content {
             Ok(content) => {
                 self.write_content(&part, content);
                 self.part_done(&part, names);

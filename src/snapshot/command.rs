@@ -1,7 +1,13 @@
 //! A command's output as a snapshot. It counts only if the command ends well.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::content::{ContentError, ContentWriter, StreamSource};
 use super::{Options, SnapshotError};
@@ -14,17 +20,81 @@ use crate::format::pack::Kind;
 use crate::repo::pack_writer::PackWriter;
 use crate::repo::writer::Writer;
 
-struct Watched<'o, R> {
-    inner: R,
+/// After so long without output it is looked whether somebody wants an end.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// A command told to end has so long before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running command and its output. Dropped, it takes the command and all that it started with it.
+struct Running<'o> {
+    output: PipeReader,
+    handle: duct::Handle,
     observer: &'o dyn Observer,
+    ended: bool,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.observer.interrupted() {
-            return Err(io::Error::other("interrupted"));
+impl<'o> Running<'o> {
+    fn start(program: &OsString, arguments: &[OsString], observer: &'o dyn Observer) -> io::Result<Self> {
+        let (output, input) = io::pipe()?;
+        // a process group of its own, so that what it starts can be told to end with it
+        let command = duct::cmd(program, arguments).stdin_null().stdout_file(input).before_spawn(|c| {
+            c.process_group(0);
+            Ok(())
+        });
+        // the expression holds the writing end: it must be gone before the end of the output can be seen
+        Ok(Self { output, handle: command.start()?, observer, ended: false })
+    }
+
+    // An error if the command did not exit with 0. It may have closed its output long before.
+    fn wait(mut self) -> io::Result<()> {
+        while self.handle.try_wait()?.is_none() {
+            self.interrupted()?;
+            sleep(Duration::from_millis(5));
         }
-        let read = self.inner.read(buffer)?;
+        self.ended = true;
+        Ok(())
+    }
+
+    fn interrupted(&self) -> io::Result<()> {
+        if self.observer.interrupted() { Err(io::Error::other("interrupted")) } else { Ok(()) }
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.handle.pids().into_iter().filter_map(|pid| Pid::from_raw(pid as i32)) {
+            // nobody left to tell is what is wanted
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.signal(Signal::TERM);
+        let mut waited = Duration::ZERO;
+        while waited < GRACE && matches!(self.handle.try_wait(), Ok(None)) {
+            sleep(Duration::from_millis(10));
+            waited += Duration::from_millis(10);
+        }
+        self.signal(Signal::KILL);
+        let _ = self.handle.wait();
+    }
+}
+
+impl Read for Running<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
+        loop {
+            self.interrupted()?;
+            match poll(&mut [PollFd::new(&self.output, PollFlags::IN)], Some(&patience)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let read = self.output.read(buffer)?;
         self.observer.event(Event::Advanced { entries: 0, bytes: read as u64 });
         Ok(read)
     }
@@ -43,24 +113,17 @@ pub fn store_output(
     let Some((program, arguments)) = argv.split_first() else {
         return Err(failed(io::Error::other("there is none")));
     };
-    // reading to the end gives an error if the command does not exit with 0
-    let reader = duct::cmd(program, arguments).stdin_null().reader().map_err(failed)?;
     let packs = PackWriter::new(writer, Kind::Content)?;
     let mut content = ContentWriter::new(packs, Cutter::new(&writer.config().chunking), None);
-    let mut source = StreamSource(Watched { inner: &reader, observer });
-    let stored = content.store_stream(&mut source, 0);
-    let (size, chunks) = match stored {
-        Ok(stored) => stored,
-        Err(error) => {
-            // it may go on writing into a pipe that nobody reads
-            let _ = reader.kill();
-            return Err(match error {
-                _ if observer.interrupted() => SnapshotError::Interrupted,
-                ContentError::Source(e) => failed(e),
-                ContentError::Repo(e) => e.into(),
-            });
-        }
+    let said = |error| match error {
+        _ if observer.interrupted() => SnapshotError::Interrupted,
+        ContentError::Source(e) => failed(e),
+        ContentError::Repo(e) => e.into(),
     };
+    let mut source = StreamSource(Running::start(program, arguments, observer).map_err(failed)?);
+    let (size, chunks) = content.store_stream(&mut source, 0).map_err(said)?;
+    // what it printed counts only if it ends well
+    source.0.wait().map_err(|e| said(ContentError::Source(e)))?;
     content.packs.finish()?;
     let (seconds, nanos) = clock.now().parts();
     let stat = Stat {

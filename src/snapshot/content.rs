@@ -13,9 +13,10 @@ use crate::base::id::ChunkId;
 use crate::chunker::Cutter;
 use crate::repo::RepoError;
 use crate::repo::pack_writer::PackWriter;
+use crate::sys::sha256;
 
 /// A worker cuts this much of a large file at a time, beyond one chunk of the largest size.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 512 << 10;
 
 /// A stretch of a large file, cut.
 pub struct Piece {
@@ -62,6 +63,14 @@ pub struct ContentWriter<'w> {
     spare: Vec<Vec<u8>>,
 }
 
+/// The chunks of a file.
+pub enum Chunks {
+    /// These.
+    Known(Vec<ChunkId>),
+    /// One, whose id comes from [`PackWriter::settled`].
+    Held,
+}
+
 /// Gives the bytes of a stream in order.
 pub trait Source {
     /// Appends some bytes, up to `limit` in all; returns how many, 0 at the end.
@@ -79,26 +88,27 @@ impl<'w> ContentWriter<'w> {
         self.cutter.minimum()
     }
 
-    /// Stores a file of at most [`Self::small`] bytes, reading no more than `size` bytes; returns how many there were.
-    pub fn store_small(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        size: usize,
-    ) -> Result<(u64, Vec<ChunkId>), ContentError> {
-        self.packs.make_room(size)?;
-        let (start, raw) = self.packs.begin();
+    /// Stores a file of at most [`Self::small`] bytes, reading no more than `size` bytes; returns how many
+    /// there were.
+    pub fn store_small(&mut self, fd: BorrowedFd<'_>, size: usize) -> Result<(u64, Chunks), ContentError> {
+        let (start, raw) = self.packs.begin(size)?;
         raw.reserve(size + 1);
         let read = read_up_to(fd, raw, size);
         let have = self.packs.content(start).len();
-        if let Err(e) = read {
+        if have == 0 || read.is_err() {
             self.packs.abandon(start);
-            return Err(e.into());
+            read?;
+            return Ok((0, Chunks::Known(Vec::new())));
         }
-        if have == 0 {
-            self.packs.abandon(start);
-            return Ok((0, Vec::new()));
+        self.packs.hold(start);
+        Ok((have as u64, Chunks::Held))
+    }
+
+    /// Takes back what was read last, if it is held.
+    pub fn forget(&mut self, chunks: Chunks) {
+        if matches!(chunks, Chunks::Held) {
+            self.packs.drop_held();
         }
-        Ok((have as u64, vec![self.packs.commit(start)?]))
     }
 
     /// Stores a stream of any length; returns its length and chunks.
@@ -174,25 +184,28 @@ impl<'w> ContentWriter<'w> {
     }
 
     fn store_piece_into(&mut self, piece: Piece, all: &mut [Vec<ChunkId>]) -> Result<(), ContentError> {
-        let mut ids = Vec::with_capacity(piece.cuts.len());
-        for cut in &piece.cuts {
-            ids.push(self.packs.add(&piece.bytes[cut.clone()])?);
-        }
-        all[piece.number] = ids;
+        all[piece.number] = self.store_cuts(&piece)?;
         self.keep(piece.bytes);
         Ok(())
     }
 
     /// Stores a piece that another worker cut.
     pub fn store_piece(&mut self, piece: Piece) -> Result<(), RepoError> {
-        let mut ids = Vec::with_capacity(piece.cuts.len());
-        for cut in &piece.cuts {
-            ids.push(self.packs.add(&piece.bytes[cut.clone()])?);
-        }
+        let ids = self.store_cuts(&piece)?;
         // the worker that cut it may have given up
         let _ = piece.done.send((piece.number, ids));
         self.keep(piece.bytes);
         Ok(())
+    }
+
+    fn store_cuts(&mut self, piece: &Piece) -> Result<Vec<ChunkId>, RepoError> {
+        let contents = || piece.cuts.iter().map(|cut| &piece.bytes[cut.clone()]);
+        let mut ids = vec![ChunkId([0; 32]); piece.cuts.len()];
+        sha256::each(contents(), |number, hash| ids[number] = ChunkId(hash));
+        for (id, content) in ids.iter().zip(contents()) {
+            self.packs.add_hashed(*id, content)?;
+        }
+        Ok(ids)
     }
 
     fn keep(&mut self, bytes: Vec<u8>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::content::{ContentError, ContentWriter, FileSource};
+use super::content::{Chunks, ContentError, ContentWriter, FileSource};
 use crate::base::Name;
 use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, MAX_LINE, Type};
@@ -44,6 +44,42 @@ pub struct FileDone {
     pub problem: Option<(&'static str, String)>,
 }
 
+/// A file that was read, whose line may wait for the id of its content.
+pub struct FileRead {
+    done: FileDone,
+    waiting: Option<Box<Entry>>,
+}
+
+impl FileRead {
+    /// Its size.
+    pub fn size(&self) -> u64 {
+        self.done.size
+    }
+
+    /// What came of it. `ids` are those of the chunks that were held, in order.
+    ///
+    /// # Errors
+    /// If there are fewer than were held.
+    pub fn finish(mut self, ids: &mut impl Iterator<Item = ChunkId>) -> Result<FileDone, RepoError> {
+        if let Some(mut entry) = self.waiting {
+            entry.chunks = vec![ids.next().ok_or(RepoError::SelfCheck)?];
+            self.done.describe(&entry);
+        }
+        Ok(self.done)
+    }
+}
+
+impl FileDone {
+    fn describe(&mut self, entry: &Entry) {
+        entry.write_line(&mut self.line);
+        if self.line.len() as u64 > MAX_LINE {
+            self.line = Vec::new();
+            let why = "the list of its chunks is longer than the format allows";
+            self.problem = Some(("file-too-large", why.to_owned()));
+        }
+    }
+}
+
 /// Reads a file and stores its content.
 ///
 /// # Errors
@@ -52,44 +88,42 @@ pub fn store_file(
     job: FileJob,
     content: &mut ContentWriter<'_>,
     names: &mut Names,
-) -> Result<FileDone, RepoError> {
+) -> Result<FileRead, RepoError> {
     let mut done = FileDone { path: job.path, line: Vec::new(), size: 0, torn: false, problem: None };
     let mut before = job.live;
     for attempt in 1..=TRIES {
         let last = attempt == TRIES;
         match read_once(&job.dir, &job.name, &mut before, last, content) {
-            Ok(Some(mut entry)) => {
+            Ok(Some((mut entry, chunks))) => {
                 entry.path.clone_from(&done.path);
                 add_names(&mut entry, names);
                 done.size = entry.stat.size;
                 done.torn = entry.torn;
                 if entry.torn {
-                    done.problem = Some((
-                        "file-torn",
-                        "it changed each time it was read; what was read last is kept".to_owned(),
-                    ));
+                    let why = "it changed each time it was read; what was read last is kept";
+                    done.problem = Some(("file-torn", why.to_owned()));
                 }
-                entry.write_line(&mut done.line);
-                if done.line.len() as u64 > MAX_LINE {
-                    done.line = Vec::new();
-                    done.problem = Some((
-                        "file-too-large",
-                        "the list of its chunks is longer than the format allows".to_owned(),
-                    ));
-                }
-                return Ok(done);
+                let waiting = match chunks {
+                    Chunks::Held => Some(Box::new(entry)),
+                    Chunks::Known(chunks) => {
+                        entry.chunks = chunks;
+                        done.describe(&entry);
+                        None
+                    }
+                };
+                return Ok(FileRead { done, waiting });
             }
             Ok(None) => {}
             Err(ContentError::Source(e)) => {
                 let code =
                     if e.kind() == io::ErrorKind::NotFound { "file-vanished" } else { "file-unreadable" };
                 done.problem = Some((code, e.to_string()));
-                return Ok(done);
+                break;
             }
             Err(ContentError::Repo(e)) => return Err(e),
         }
     }
-    Ok(done)
+    Ok(FileRead { done, waiting: None })
 }
 
 // One try. `None`: the file changed while it was read; `before` is then what it is now.
@@ -99,7 +133,7 @@ fn read_once(
     before: &mut LiveStat,
     last: bool,
     content: &mut ContentWriter<'_>,
-) -> Result<Option<Entry>, ContentError> {
+) -> Result<Option<(Entry, Chunks)>, ContentError> {
     let fd = open_in(dir.as_fd(), name, OFlags::RDONLY)?;
     if last {
         *before = LiveStat::of(fd.as_fd()).map_err(ContentError::Source)?;
@@ -113,17 +147,23 @@ fn read_once(
     entry.xattrs = xattrs(Handle::Open(fd.as_fd())).map_err(ContentError::Source)?;
     entry.flags = flags(fd.as_fd());
     let (read, chunks) = read_content(&fd, before, &mut entry, content)?;
-    entry.chunks = chunks;
-    let after = LiveStat::of(fd.as_fd()).map_err(ContentError::Source)?;
+    let after = match LiveStat::of(fd.as_fd()) {
+        Ok(after) => after,
+        Err(e) => {
+            content.forget(chunks);
+            return Err(ContentError::Source(e));
+        }
+    };
     if read == entry.stream_len() && after.same_as(before) {
-        return Ok(Some(entry));
+        return Ok(Some((entry, chunks)));
     }
     *before = after;
     if !last {
+        content.forget(chunks);
         return Ok(None);
     }
     entry.torn = true;
-    Ok(Some(entry))
+    Ok(Some((entry, chunks)))
 }
 
 // Returns how many bytes of content there were. A file that ended early gets that size.
@@ -132,7 +172,7 @@ fn read_content(
     before: &LiveStat,
     entry: &mut Entry,
     content: &mut ContentWriter<'_>,
-) -> Result<(u64, Vec<ChunkId>), ContentError> {
+) -> Result<(u64, Chunks), ContentError> {
     let size = before.stat.size;
     if before.may_have_holes() {
         entry.holes = holes(fd.as_fd(), size).map_err(ContentError::Source)?;
@@ -150,9 +190,9 @@ fn read_content(
             *length = (*length).min(end.saturating_sub(*offset));
             *length > 0
         });
-        return Ok((u64::MAX, chunks));
+        return Ok((u64::MAX, Chunks::Known(chunks)));
     }
-    Ok((read, chunks))
+    Ok((read, Chunks::Known(chunks)))
 }
 
 /// An absolute path of an entry, for people.

@@ -11,7 +11,7 @@ use super::files::{FileDone, FileJob, store_file};
 use crate::base::event::{Event, Observer};
 use crate::chunker::Cutter;
 use crate::format::pack::Kind;
-use crate::repo::pack_writer::PackWriter;
+use crate::repo::pack_writer::{Dense, PackWriter};
 use crate::repo::writer::Writer;
 use crate::repo::{RepoError, Result};
 use crate::sys::names::Names;
@@ -43,15 +43,18 @@ pub struct Pool<'w> {
     busy: AtomicUsize,
     stopped: AtomicBool,
     error: Mutex<Option<RepoError>>,
+    dense: Dense<'w>,
 }
 
 impl<'w> Pool<'w> {
-    /// Workers that take runs from one channel and put what came of them into the other.
+    /// Workers that take runs from one channel and put what came of them into the other. Small chunks
+    /// that cannot be compressed go to `dense`.
     pub fn new(
         writer: &'w Writer,
         observer: &'w dyn Observer,
         runs: Receiver<Run>,
         done: Sender<RunDone>,
+        dense: Dense<'w>,
     ) -> Self {
         Self {
             writer,
@@ -62,6 +65,7 @@ impl<'w> Pool<'w> {
             busy: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             error: Mutex::new(None),
+            dense,
         }
     }
 
@@ -94,7 +98,7 @@ impl<'w> Pool<'w> {
     }
 
     fn try_work(&self) -> Result<()> {
-        let packs = PackWriter::new(self.writer, Kind::Content)?;
+        let packs = PackWriter::new(self.writer, Kind::Content)?.with_dense(self.dense);
         let cutter = Cutter::new(&self.writer.config().chunking);
         let mut content = ContentWriter::new(
             packs,
@@ -136,10 +140,12 @@ impl<'w> Pool<'w> {
             if self.is_stopped() || self.observer.interrupted() {
                 return Err(RepoError::Interrupted);
             }
-            let done = store_file(job, content, names)?;
-            self.observer.event(Event::Advanced { entries: 1, bytes: done.size });
-            files.push(done);
+            let read = store_file(job, content, names)?;
+            self.observer.event(Event::Advanced { entries: 1, bytes: read.size() });
+            files.push(read);
         }
+        let mut ids = content.packs.settled()?.into_iter();
+        let files = files.into_iter().map(|file| file.finish(&mut ids)).collect::<Result<_>>()?;
         // the receiver is gone only if the run failed elsewhere
         let _ = self.done.send(RunDone { number: run.number, files });
         Ok(())

@@ -1,6 +1,7 @@
 //! The whole operation: prepare, walk and store, commit.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use super::assemble::{Assembler, Compared, Totals};
 use super::changes::Parent;
@@ -143,8 +144,11 @@ fn store_all(
 ) -> Result<Vec<Root>, SnapshotError> {
     let (runs, taken) = crossbeam_channel::bounded(options.workers * 2);
     let (done, finished) = crossbeam_channel::unbounded();
-    let pool = Pool::new(writer, observer, taken, done);
-    std::thread::scope(|scope| {
+    let dense = Mutex::new(PackWriter::new(writer, Kind::Content)?);
+    let add_dense =
+        |id, content: &[u8]| dense.lock().unwrap_or_else(PoisonError::into_inner).add_hashed(id, content);
+    let pool = Pool::new(writer, observer, taken, done, &add_dense);
+    let roots = std::thread::scope(|scope| {
         let mut workers = Vec::new();
         if options.command.is_none() {
             workers.extend((0..options.workers).map(|_| scope.spawn(|| pool.work())));
@@ -207,8 +211,10 @@ fn store_all(
             other => other,
         })?;
         packs.finish()?;
-        Ok(roots)
-    })
+        Ok::<_, SnapshotError>(roots)
+    })?;
+    dense.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+    Ok(roots)
 }
 
 fn walk_root(

@@ -5,4 +5,5 @@ pub mod attributes;
 pub mod clock;
 pub mod host;
 pub mod names;
+pub mod sha256;
 pub mod space;

@@ -14,6 +14,7 @@ use crate::format::FormatError;
 use crate::format::frame::Decoder;
 use crate::format::pack::{BLOCK, FOOTER, SeekTable, Table, header};
 use crate::repo::chunk_index::Pack;
+use crate::repo::reader::have_their_hashes;
 use crate::repo::{ChunkIndex, Place, Repo, RepoError, Result};
 use crate::store::{Key, Store};
 
@@ -163,21 +164,20 @@ impl<'r> Checker<'r> {
         let decoded = self.decoder.decode(&self.stored, raw_size.into(), &mut self.raw);
         // a frame that does not decode gives none of its chunks
         decoded.map_err(|e| BadFrame { why: chain(&e), chunks: all(chunks) })?;
-        let (mut end, mut bad) = (0, Vec::new());
+        let (mut end, mut contents) = (0, Vec::with_capacity(chunks.len()));
         for (id, place) in chunks {
             let start = place.offset as usize;
             let size = place.size as usize;
             let next = start + size.next_multiple_of(BLOCK);
-            let in_place = start == end + BLOCK && next <= self.raw.len();
-            if !in_place
-                || self.raw[end..start] != header(id, place.size)
-                || self.raw[start + size..next].iter().any(|&b| b != 0)
-                || ChunkId::of(&self.raw[start..start + size]) != *id
-            {
-                bad.push(*id);
-            }
+            let in_place = start == end + BLOCK
+                && next <= self.raw.len()
+                && self.raw[end..start] == header(id, place.size)
+                && self.raw[start + size..next].iter().all(|&b| b == 0);
+            contents.push(in_place.then(|| &self.raw[start..start + size]));
             end = next;
         }
+        let good = have_their_hashes(chunks.iter().map(|c| c.0), &contents);
+        let bad: Vec<_> = chunks.iter().zip(good).filter(|(_, good)| !good).map(|(c, _)| c.0).collect();
         let whole = bad.is_empty() && end == self.raw.len();
         if whole { Ok(()) } else { Err(BadFrame { why: BAD_CHUNK.to_owned(), chunks: bad }) }
     }

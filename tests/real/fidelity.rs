@@ -39,22 +39,40 @@ fn mutate(dir: &Path) {
     }
 }
 
+/// Gives a tree to a user, where this process is root.
+fn give_to(user: Option<u32>, dir: &Path) {
+    if let Some(user) = user {
+        run(Command::new("chown").args(["-hR", &format!("{user}:{user}")]).arg(dir)).ok();
+    }
+}
+
+/// What its owner may not read, no snapshot of an ordinary user can hold.
+fn make_readable(dir: &Path) {
+    let shut = ["(", "-type", "f", "!", "-perm", "-0400", "-o", "-type", "d", "!", "-perm", "-0500", ")"];
+    run(Command::new("find").arg(dir).args(shut).args(["-exec", "chmod", "u+rwX", "{}", ";"])).ok();
+}
+
 /// Snapshot, restore elsewhere, change, snapshot, restore in place: identical each time.
 fn there_and_back(env: &TestEnv, kinds: &str, options: &[&str]) {
     let (source, target) = (env.path("source"), env.path("target"));
     make_tree_as(env.user(), &source, kinds);
+    if env.user().is_some() || !is_root() {
+        make_readable(&source);
+    }
     env.snapshot(&source);
     env.restore(&source, &target, options).ok();
     assert_same(&source, &target, "");
 
     // the target goes its own way, and comes back
     mutate(&target);
+    give_to(env.user(), &target);
     let in_place = [options, &["--in-place", "--delete"]].concat();
     env.restore(&source, &target, &in_place).ok();
     assert_same(&source, &target, "");
 
     // the source changes, and the target follows
     mutate(&source);
+    give_to(env.user(), &source);
     env.snapshot(&source);
     env.restore(&source, &target, &in_place).ok();
     assert_same(&source, &target, "");
@@ -70,7 +88,6 @@ fn every_kind_of_entry_comes_back() {
 }
 
 #[test]
-#[ignore = "the tree has files its owner may not read, so a snapshot rightly ends with 3, which the test does not expect yet"]
 fn an_ordinary_user_gets_everything_of_his_back() {
     if !have(if is_root() { &["python3", "setpriv"] } else { &["python3"] }) {
         return;
@@ -174,8 +191,15 @@ fn a_very_large_directory() {
 
 /// Files that grow, shrink, vanish and turn into something else meanwhile: it ends, and each file that
 /// comes back is one state that it had, or is said not to be.
+struct RaiseOnDrop<'f>(&'f AtomicBool);
+
+impl Drop for RaiseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
-#[ignore = "known gap: did not end within a minute; not yet known whether the test or the program is at fault"]
 fn files_that_change_while_they_are_read() {
     let env = TestEnv::new();
     let source = env.path("source");
@@ -213,6 +237,8 @@ fn files_that_change_while_they_are_read() {
                 };
             }
         });
+        // a failure below ends the thread above too
+        let _end = RaiseOnDrop(&stop);
         for _ in 0..8 {
             let child = env.command(&["snapshot", "-q", source.to_str().unwrap()]);
             let mut child = child;
@@ -236,13 +262,13 @@ fn files_that_change_while_they_are_read() {
                     "a torn file that nobody speaks of: {listed}"
                 );
             }
-            assert!(
-                !fs::read(target.join("odd")).unwrap_or_default().starts_with(b"root:")
-                    || target.join("odd").is_symlink()
-            );
+            // only a plain file is read: it may have come back as a fifo
+            let odd = target.join("odd");
+            if odd.symlink_metadata().is_ok_and(|info| info.is_file()) {
+                assert!(!fs::read(odd).unwrap().starts_with(b"root:"), "a link was followed");
+            }
             fs::remove_dir_all(target).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -266,7 +292,6 @@ fn a_file_that_cannot_be_read_is_named_and_the_rest_kept() {
 }
 
 #[test]
-#[ignore = "known gap: an interrupt waits for a command of --stdin-from-command that prints nothing"]
 fn an_interrupt_ends_it_and_the_next_run_works() {
     if !have(&["python3"]) {
         return;

@@ -83,7 +83,7 @@ fn modules_name_only_what_their_row_allows() {
 }
 
 #[test]
-fn only_the_terminal_prints_and_nothing_is_unsafe() {
+fn only_the_terminal_prints_and_only_the_system_layer_is_unsafe() {
     let mut wrong = Vec::new();
     for (module, _) in LAYERS {
         for (file, code) in sources(module) {
@@ -91,7 +91,8 @@ fn only_the_terminal_prints_and_nothing_is_unsafe() {
             if prints && *module != "cli" {
                 wrong.push(format!("{file} prints"));
             }
-            if code.contains("unsafe {") || code.contains("unsafe fn") {
+            let is_unsafe = code.contains("unsafe {") || code.contains("unsafe fn");
+            if is_unsafe && *module != "sys" {
                 wrong.push(format!("{file} is unsafe"));
             }
         }
