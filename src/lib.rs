@@ -5,9 +5,6 @@
 // words everybody uses
 pub mod base;
 
-// what a practised recovery leaves
-pub mod evidence;
-
 // the operating system
 pub mod sys;
 
@@ -20,6 +17,9 @@ pub mod tree;
 // a repository as a whole
 pub mod logbook;
 pub mod repo;
+
+// what a practised recovery leaves
+pub mod evidence;
 
 // operations: neighbours that do not know each other
 pub mod catalog;

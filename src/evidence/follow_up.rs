@@ -9,8 +9,14 @@ use crate::base::time::Timestamp;
 /// speaks of is never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FollowUp {
-    /// The run it speaks of.
+    /// The run it speaks of; for a record that is no run, that record's hash in hexadecimal.
     pub run_id: String,
+    /// What went wrong, and what was done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issues: Vec<String>,
+    /// What was noticed besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<String>,
     /// Who has looked at it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signoff: Vec<SignOff>,

@@ -7,7 +7,6 @@ use std::path::Path;
 /// Lowest first. A module may name only what its row lists.
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
-    ("evidence", &["base"]),
     ("sys", &["base"]),
     ("format", &["base"]),
     ("chunker", &["format"]),
@@ -15,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tree", &["base", "sys", "format"]),
     ("repo", &["base", "sys", "format", "store"]),
     ("logbook", &["base", "format", "repo", "store"]),
+    ("evidence", &["base", "logbook", "repo"]),
     ("catalog", &["base", "format", "repo", "sys", "tree", "store"]),
     ("restore", &["base", "format", "repo", "store", "sys", "tree"]),
     ("snapshot", &["base", "chunker", "format", "repo", "store", "sys", "tree"]),
@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "base",
             "catalog",
+            "evidence",
             "format",
             "logbook",
             "repair",

@@ -165,6 +165,8 @@ fn follow_ups(follow_ups: &[FollowUp], text: &mut String) {
     let signed = follow_ups.iter().flat_map(|f| &f.signoff);
     let signed: Vec<_> = signed.map(|s| format!("{}, {}: {}", s.by, s.at.shown(), s.note)).collect();
     list(text, "Sign-off", &signed);
+    list(text, "Issues", &follow_ups.iter().flat_map(|f| f.issues.clone()).collect::<Vec<_>>());
+    list(text, "Observations", &follow_ups.iter().flat_map(|f| f.observations.clone()).collect::<Vec<_>>());
     list(text, "Lessons", &follow_ups.iter().flat_map(|f| f.lessons.clone()).collect::<Vec<_>>());
     let actions = follow_ups.iter().flat_map(|f| &f.actions);
     let actions: Vec<_> =
@@ -203,7 +205,7 @@ fn list(text: &mut String, title: &str, items: &[String]) {
 }
 
 // Text from outside that is only text: one line, no markup, no link, no mention of a user.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let mut out = String::new();
     for c in short(&line(text), MAX_CELL).chars() {
         match c {

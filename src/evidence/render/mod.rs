@@ -4,6 +4,7 @@
 mod html;
 mod in_toto;
 mod junit;
+mod maintenance;
 mod markdown;
 mod plot;
 mod prometheus;
@@ -11,6 +12,7 @@ mod prometheus;
 pub use html::html;
 pub use in_toto::in_toto;
 pub use junit::junit;
+pub use maintenance::{Activity, maintenance};
 pub use markdown::{MAX_MARKDOWN, markdown};
 pub use prometheus::prometheus;
 

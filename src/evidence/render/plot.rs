@@ -27,7 +27,6 @@ pub struct Tick {
 pub struct Timeline {
     pub height: f64,
     pub left: f64,
-    pub right: f64,
     pub bottom: f64,
     pub bars: Vec<Bar>,
     pub ticks: Vec<Tick>,
@@ -75,7 +74,6 @@ pub fn timeline(phases: &[Phase], recovery: Option<Seconds>) -> Option<Timeline>
     Some(Timeline {
         height: bottom + AXIS,
         left,
-        right,
         bottom,
         bars: phases.iter().enumerate().map(bar).collect(),
         ticks: ticks(end, 6).map(|t| Tick { at: tenth(scale(t.as_f64())), label: t.to_string() }).collect(),
@@ -89,7 +87,6 @@ pub struct History {
     pub left: f64,
     pub right: f64,
     pub bottom: f64,
-    pub top: f64,
     pub points: Vec<Point>,
     /// The points of those that recovered, as an SVG list.
     pub path: String,
@@ -146,7 +143,6 @@ pub fn history(run: &Evidence, past: &[Evidence]) -> History {
         left,
         right,
         bottom,
-        top,
         points,
         path,
         seconds: ticks(most, 5).map(|t| Tick { at: y_of(t), label: t.to_string() }).collect(),

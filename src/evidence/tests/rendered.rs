@@ -45,7 +45,9 @@ fn cases(xml: &str) -> Vec<(String, String, Option<(String, String)>)> {
                 let name = String::from_utf8(tag.name().as_ref().to_vec()).unwrap();
                 let attribute = |key: &str| {
                     let found = tag.try_get_attribute(key).unwrap();
-                    found.map_or(String::new(), |a| a.unescape_value().unwrap().into_owned())
+                    found.map_or(String::new(), |a| {
+                        a.normalized_value(quick_xml::XmlVersion::Implicit1_0).unwrap().into_owned()
+                    })
                 };
                 match name.as_str() {
                     "testcase" => found.push((attribute("classname"), attribute("name"), None)),

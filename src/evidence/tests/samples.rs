@@ -170,6 +170,8 @@ pub fn bad() -> Evidence {
     ];
     run.follow_ups = vec![FollowUp {
         run_id: run.run_id.clone(),
+        issues: vec!["the table was empty".to_owned()],
+        observations: vec!["the export ran at the same time".to_owned()],
         signoff: vec![SignOff {
             by: "Grace".to_owned(),
             at: at("2026-11-25T09:00:00Z"),
@@ -256,6 +258,8 @@ pub fn filled_with(text: &str) -> Evidence {
     follow_up.signoff[0].by = t();
     follow_up.signoff[0].note = t();
     follow_up.lessons = vec![t()];
+    follow_up.issues = vec![t()];
+    follow_up.observations = vec![t()];
     let action = &mut follow_up.actions[0];
     (action.text, action.owner, action.due) = (t(), t(), t());
     run.seal = Some(Seal { record: t(), previous: Some(t()), writer: t(), sequence: 1 });
