@@ -23,8 +23,31 @@ fn the_form_is_that_of_the_operations_document() {
     drill.complete = false;
     drill.follow_ups = bad().follow_ups;
     let all = [activity("2026-11-24T06:00:00Z", "ada@db7", "snapshot"), drill];
-    insta::assert_snapshot!(maintenance(&all), @r#"
-    "#);
+    insta::assert_snapshot!(maintenance(&all), @r##"
+    ## Maintenance Session: 2026-11-24 06:00
+
+    **Type**: Drill, Snapshot
+    **Duration**: 2026-11-24 06:00 to 2026-11-24 06:15
+    **Performed By**: ada&#64;db7
+
+    ### Activities Completed
+    1. snapshot of aura
+    2. drill of aura
+
+    ### Issues Encountered
+    - required check "rows" failed
+    - the table was empty
+
+    ### Observations
+    - the export ran at the same time
+    - the export job truncates the table
+    - Signed off by Grace, 2026\-11\-25 09&#58;00&#58; seen, cause known
+
+    ### Next Actions
+    - [ ] take the snapshot before the export, Ada, 2026\-12\-01
+
+    **Status**: Partial
+    "##);
 }
 
 #[test]
