@@ -5,6 +5,5 @@ mod errors;
 mod export;
 mod forget;
 mod init;
-mod log;
 mod snapshot;
 mod try_it;
