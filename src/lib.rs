@@ -19,6 +19,9 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
+// what a practised recovery leaves
+pub mod evidence;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;

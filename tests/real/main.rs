@@ -13,3 +13,4 @@ mod env;
 mod fidelity;
 mod interop;
 mod layering;
+mod sample;

@@ -10,6 +10,7 @@ mod forget;
 mod history;
 mod init;
 mod key;
+mod log;
 mod ls;
 mod prune;
 mod repair;
@@ -34,6 +35,7 @@ pub enum Command {
     #[command(visible_alias = "list")]
     Snapshots(snapshots::SnapshotsArgs),
     Show(show::ShowArgs),
+    Log(log::LogArgs),
     Ls(ls::LsArgs),
     Find(find::FindArgs),
     History(history::HistoryArgs),
@@ -64,6 +66,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::Snapshots(args) => snapshots::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Log(args) => log::run(args, context),
         Command::Ls(args) => ls::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::History(args) => history::run(args, context),

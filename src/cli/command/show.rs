@@ -12,6 +12,7 @@ use crate::catalog::list::choose;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::evidence::{self, Passed};
 use crate::format::snapshot::{Database, Root, SourceProblem};
 use crate::repo::documents::{Signed, Snapshot};
 
@@ -55,6 +56,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
     let wanted = args::snapshot(&args.snapshot)?;
     let snapshot = choose(&wanted, &snapshots, &args.filters.filters(context)?)?;
     let signed = repo.signed(snapshot.id, &repo.writers()?)?;
+    let passed = evidence::last_passed(&repo)?;
     if context.json() {
         let (word, signer) = match &signed {
             Signed::By(who) => ("known", Some(who.as_str())),
@@ -64,7 +66,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
         let manifests = snapshot.document.roots.iter().map(manifest).collect();
         let problems = &snapshot.document.problems;
         context.document(&Answer {
-            listed: Listed::new(snapshot),
+            listed: Listed::new(snapshot, &passed),
             signed: word,
             signer,
             manifests,
@@ -72,7 +74,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
             databases: &snapshot.document.databases,
         })?;
     } else {
-        context.print(&text(snapshot, &signed))?;
+        context.print(&text(snapshot, &signed, passed.get(&snapshot.id)))?;
     }
     Ok(Exit::Done)
 }
@@ -81,7 +83,7 @@ fn manifest(root: &Root) -> Manifest<'_> {
     Manifest { path: &root.path, command: root.command.as_deref(), entries: root.manifest.entries }
 }
 
-fn text(snapshot: &Snapshot, signed: &Signed) -> String {
+fn text(snapshot: &Snapshot, signed: &Signed, passed: Option<&Passed>) -> String {
     let document = &snapshot.document;
     let s = &document.statistics;
     let id = |id: Option<crate::base::SnapshotId>| id.map_or_else(|| "none".to_owned(), |id| id.short());
@@ -116,6 +118,10 @@ fn text(snapshot: &Snapshot, signed: &Signed) -> String {
             Signed::Missing => "not at all".to_owned(),
         },
     ));
+    if let Some(drill) = passed {
+        let text = format!("passed {} UTC, run {}", drill.at.shown(), shown(drill.run_id.as_bytes()));
+        lines.push(("drilled", text));
+    }
     if snapshot.forgotten {
         lines.push(("forgotten", "yes; lifeboat forget --undo takes that back until a prune".to_owned()));
     }

@@ -5,5 +5,6 @@ mod errors;
 mod export;
 mod forget;
 mod init;
+mod log;
 mod snapshot;
 mod try_it;
