@@ -18,6 +18,10 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
+// the plan and its checks
+pub mod check;
+pub mod plan;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;

@@ -1,0 +1,1 @@
+//! Finds out what an application is, and writes a first plan.
