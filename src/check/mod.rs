@@ -14,3 +14,6 @@ pub mod verdict;
 pub use config::{Check, Common, KINDS, Kind};
 pub use run::{Context, Mark};
 pub use verdict::{Outcome, Verdict};
+
+#[cfg(test)]
+mod tests;

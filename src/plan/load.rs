@@ -173,6 +173,21 @@ impl Plan {
         self.places.get(path).copied()
     }
 
+    /// Where the value with this path was written, or the value that it is a part of; `None` for a default.
+    pub fn origin(&self, path: &str) -> Option<Place> {
+        if let Some(place) = self.place(path) {
+            return Some(place);
+        }
+        let (parent, _) = path.rsplit_once(['.', '['])?;
+        // a table that was written may still leave this key to its default
+        let is_table =
+            |key: &String| key.strip_prefix(parent).is_some_and(|rest| rest.starts_with(['.', '[']));
+        if self.places.contains_key(parent) {
+            return self.place(parent).filter(|_| !self.places.keys().any(is_table));
+        }
+        self.origin(parent)
+    }
+
     /// The check of this name.
     pub fn check_named(&self, name: &str) -> Option<&Check> {
         self.check.iter().find(|check| check.name() == name)

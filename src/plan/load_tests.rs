@@ -33,7 +33,10 @@ fn a_plan_with_every_section_is_read() {
     assert_eq!(weekly[2].operation, Operation::Lifeboat(vec!["check".into(), "errors in the log".into()]));
     assert_eq!(weekly[4].operation, Operation::Manual("are there new alerts?".into()));
     let place = plan.place("drill.objectives.rto").unwrap();
-    assert_eq!(WHOLE.lines().nth(place.line - 1).unwrap().trim(), "objectives = { rto = \"15m\", rpo = \"24h\" }");
+    assert_eq!(
+        WHOLE.lines().nth(place.line - 1).unwrap().trim(),
+        "objectives = { rto = \"15m\", rpo = \"24h\" }"
+    );
     assert_eq!(plan.place("drill.stop_timeout"), None);
 }
 
@@ -126,7 +129,7 @@ fn names_must_lead_somewhere() {
     "#);
     insta::assert_snapshot!(wrong(&format!("{check}[runbook.daily]\nsteps = [\"check x\"]\n[[database]]\nkind = \"sqlite\"\n{check}")), @r"
     /srv/aura/lifeboat.toml:5:10: there is no check called x
-    /srv/aura/lifeboat.toml:6:3: a database of kind sqlite needs path
+    /srv/aura/lifeboat.toml:6:1: a database of kind sqlite needs path
     /srv/aura/lifeboat.toml:9:1: a second check is called health
     next: use one of health, health
     ");

@@ -11,6 +11,7 @@ pub mod schema;
 pub mod step;
 pub mod types;
 
+pub use detect::detect;
 pub use load::{FILE, PlanError, Problem};
 pub use places::Place;
 pub use schema::schema;

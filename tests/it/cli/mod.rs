@@ -5,5 +5,6 @@ mod errors;
 mod export;
 mod forget;
 mod init;
+mod plan;
 mod snapshot;
 mod try_it;
