@@ -22,6 +22,10 @@ pub mod repo;
 // what a practised recovery leaves
 pub mod evidence;
 
+// the plan and its checks
+pub mod check;
+pub mod plan;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;

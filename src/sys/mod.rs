@@ -5,5 +5,7 @@ pub mod attributes;
 pub mod clock;
 pub mod host;
 pub mod names;
+pub mod process;
+pub mod process_tree;
 pub mod sha256;
 pub mod space;

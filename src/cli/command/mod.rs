@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 mod find;
 mod forget;
+mod health;
 mod history;
 mod init;
 mod key;
@@ -19,6 +20,7 @@ mod show;
 mod snapshot;
 mod snapshots;
 mod try_it;
+mod validate;
 mod verify;
 
 use super::context::Context;
@@ -49,10 +51,16 @@ pub enum Command {
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
+    Health(health::HealthArgs),
+    Validate(validate::ValidateArgs),
+    #[command(name = "show-config")]
+    ShowConfig(validate::ShowConfigArgs),
     Doctor(doctor::DoctorArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
+    #[command(name = "__check", hide = true)]
+    OneCheck(health::OneArgs),
 }
 
 /// Does it.
@@ -77,6 +85,10 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Verify(args) => verify::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Repair(args) => repair::run(args, context),
+        Command::Health(args) => health::run(args, context),
+        Command::Validate(args) => validate::run(args, context),
+        Command::ShowConfig(args) => validate::show_config(args, context),
+        Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Try(args) => try_it::run(args, context),

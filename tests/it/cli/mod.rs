@@ -6,5 +6,6 @@ mod export;
 mod forget;
 mod init;
 mod log;
+mod plan;
 mod snapshot;
 mod try_it;
