@@ -26,6 +26,9 @@ pub mod evidence;
 pub mod check;
 pub mod plan;
 
+// a place to run what was restored
+pub mod sandbox;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;
@@ -33,6 +36,9 @@ pub mod restore;
 pub mod retention;
 pub mod snapshot;
 pub mod verify;
+
+// the rehearsal, which stands on all of them
+pub mod drill;
 
 // the terminal
 pub mod cli;

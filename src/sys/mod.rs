@@ -3,8 +3,10 @@
 
 pub mod attributes;
 pub mod clock;
+pub mod filter;
 pub mod host;
 pub mod names;
+pub mod namespace;
 pub mod process;
 pub mod process_tree;
 pub mod sha256;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("repo", &["base", "sys", "format", "store"]),
     ("logbook", &["base", "format", "repo", "store"]),
     ("evidence", &["base", "logbook", "repo"]),
+    ("sandbox", &["base", "sys"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),
@@ -25,11 +26,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", &["base", "format", "logbook", "repo", "store"]),
     ("repair", &["base", "format", "logbook", "repo", "store", "verify"]),
     (
+        "drill",
+        &[
+            "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore", "sandbox", "sys",
+            "tree",
+        ],
+    ),
+    (
         "cli",
         &[
             "base",
             "catalog",
             "database",
+            "drill",
             "evidence",
             "check",
             "format",
@@ -39,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "repo",
             "restore",
             "retention",
+            "sandbox",
             "snapshot",
             "store",
             "sys",

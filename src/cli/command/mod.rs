@@ -4,6 +4,7 @@ mod cat;
 mod completions;
 mod diff;
 mod doctor;
+mod drill;
 mod export;
 mod find;
 mod forget;
@@ -55,6 +56,8 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
+    Drill(drill::DrillArgs),
+    Gc(drill::GcArgs),
     Doctor(doctor::DoctorArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
@@ -90,6 +93,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
+        Command::Drill(args) => drill::run(args, context),
+        Command::Gc(args) => drill::gc(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Try(args) => try_it::run(args, context),
         Command::Completions(args) => completions::run(args, context),
