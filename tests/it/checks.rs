@@ -76,7 +76,9 @@ pub fn example(kind: &str) -> String {
     let mut out = format!("{}: {}", verdict.outcome.word(), verdict.reason);
     out = out.replace(&port.to_string(), "8000").replace(dir.path().to_str().unwrap(), "/srv/aura");
     // what differs from run to run
-    for (pattern, stable) in [(r"\d+\.\d\d s", "0.01 s"), (r"\d+\.\d %", "12.3 %"), (r"\d+\.\d [KMGT]iB", "4.0 GiB")] {
+    for (pattern, stable) in
+        [(r"\d+\.\d\d s", "0.01 s"), (r"\d+\.\d %", "12.3 %"), (r"\d+\.\d [KMGT]iB", "4.0 GiB")]
+    {
         out = regex::Regex::new(pattern).unwrap().replace_all(&out, stable).into_owned();
     }
     let (_, text) = EXAMPLES.iter().find(|(name, _)| *name == kind).unwrap();
