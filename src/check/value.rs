@@ -108,8 +108,8 @@ macro_rules! text_value {
     ($name:ident, $parse:expr, $show:expr, $pattern:expr, $about:expr) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                #[expect(clippy::redundant_closure_call, reason = "a macro")]
-                f.write_str(&($show)(self))
+                let show: fn(&$name) -> String = $show;
+                f.write_str(&show(self))
             }
         }
         impl Serialize for $name {
@@ -126,8 +126,8 @@ macro_rules! text_value {
                         f.write_str($about)
                     }
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
-                        #[expect(clippy::redundant_closure_call, reason = "a macro")]
-                        ($parse)(text).map_err(E::custom)
+                        let parse: fn(&str) -> Result<$name, String> = $parse;
+                        parse(text).map_err(E::custom)
                     }
                     fn visit_i64<E: de::Error>(self, number: i64) -> Result<$name, E> {
                         self.visit_str(&number.to_string())

@@ -72,7 +72,6 @@ struct Table {
     stdout: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
 fn is_zero(number: &i32) -> bool {
     *number == 0
 }

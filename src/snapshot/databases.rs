@@ -33,6 +33,9 @@ pub struct Databases<'o> {
 /// A code and what happened, in words.
 pub type Problem = (&'static str, String);
 
+/// The entry of a database that was copied, and what it held; a problem if it must be read like any file.
+pub type Copied = Result<(Entry, Database), Problem>;
+
 impl<'o> Databases<'o> {
     /// Copies go to the system's directory for large temporary files.
     pub fn new(clock: &'o Clock, observer: &'o dyn Observer) -> Self {
@@ -51,7 +54,7 @@ impl<'o> Databases<'o> {
         dir: &OwnedFd,
         name: &[u8],
         content: &mut ContentWriter<'_>,
-    ) -> Result<Option<Result<(Entry, Database), Problem>>, RepoError> {
+    ) -> Result<Option<Copied>, RepoError> {
         // whatever is wrong with the file itself is met again, and told, by whoever reads it
         let Ok(fd) = open_in(dir.as_fd(), name, OFlags::RDONLY) else { return Ok(None) };
         let Ok(before) = LiveStat::of(fd.as_fd()) else { return Ok(None) };

@@ -174,7 +174,7 @@ fn every_key_of_a_check_is_in_checks_md() {
     let root = lifeboat::plan::schema();
     let mut page = String::from(
         "# Checks\n\nThe tables are made from `src/check/config.rs` by `UPDATE=1 cargo test --test it docs`; the examples from\n\
-         `tests/it/checks/`, whose real output they show. Do not edit.\n\n\
+         `tests/it/checks.rs`, which runs them; times and amounts are evened out. Do not edit.\n\n\
          A check asks one small question about the running application, the host or a restored copy. The key that names\n\
          what is looked at is its kind. Its verdict is **pass**, **fail** (what was looked at is wrong) or **error** (it\n\
          could not be judged). `lifeboat health` runs the checks of the plan; drills, hotfixes and runbooks use the same.\n\

@@ -24,7 +24,8 @@ pub fn look(check: &Disk, context: &Context) -> Found {
             Amount::Number(least) => (room.free_bytes >= least, format!("{} free", size::bytes(least))),
         };
         short.extend((!is_enough).then(|| format!("{text}, less than {least}")));
-        (seen.push(text), wanted.push(least));
+        seen.push(text);
+        wanted.push(least);
     }
     // no file system without a limit runs out of files
     if let Some(least) = check.min_inodes.filter(|_| room.total_inodes > 0) {
@@ -37,7 +38,8 @@ pub fn look(check: &Disk, context: &Context) -> Found {
             }
         };
         short.extend((!is_enough).then(|| format!("{text}, less than {least}")));
-        (seen.push(text), wanted.push(least));
+        seen.push(text);
+        wanted.push(least);
     }
     let (seen, wanted) = (seen.join(", "), wanted.join(", "));
     if short.is_empty() { Found::pass(seen.clone()) } else { Found::fail(short.join("; ")) }

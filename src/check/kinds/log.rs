@@ -87,7 +87,7 @@ fn judge(check: &Log, seen: &Seen, missing: &[bool], is_marked: bool) -> Found {
     if let Some(at) = missing.iter().position(|is_missing| *is_missing) {
         let pattern = evidence(check.require.0[at].as_bytes());
         let reason = format!("none of {lines} {since} matches {}", short(&pattern));
-        return Found::fail(reason).saw(format!("{lines}")).expected(format!("a line matches {pattern}"));
+        return Found::fail(reason).saw(lines).expected(format!("a line matches {pattern}"));
     }
     Found::pass(format!("{} of {lines} {since}", size::plural(seen.forbidden, "forbidden line")))
         .saw(observed)

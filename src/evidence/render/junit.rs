@@ -30,10 +30,10 @@ pub fn junit(run: &Evidence) -> Result<String, RenderError> {
         Report::new(format!("lifeboat {} {}", run.kind.word(), short(&line(&run.app), MAX_NAME)));
     report.set_timestamp(run.started.0.fixed_offset());
     report.set_time(run.finished.since(run.started));
-    let mut suites = Vec::new();
-    suites.push(("steps", run.steps.iter().map(|step| cases.step(step)).collect::<Vec<_>>()));
-    suites.push(("checks", run.checks.iter().map(|check| cases.check(check)).collect()));
-    suites.push(("verdict", cases.verdict(run)));
+    // in this order: the numbering of the cases goes on from one to the next
+    let steps: Vec<_> = run.steps.iter().map(|step| cases.step(step)).collect();
+    let checks: Vec<_> = run.checks.iter().map(|check| cases.check(check)).collect();
+    let suites = [("steps", steps), ("checks", checks), ("verdict", cases.verdict(run))];
     for (name, cases) in suites {
         let mut suite = TestSuite::new(name);
         suite.add_test_cases(cases);

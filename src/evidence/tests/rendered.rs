@@ -34,10 +34,12 @@ fn is_harmless(text: &str) {
     }
 }
 
-/// Cases of a JUnit file: class, name, and the tag and text of what did not pass.
-fn cases(xml: &str) -> Vec<(String, String, Option<(String, String)>)> {
+/// A case of a JUnit file: class, name, and the tag and text of what did not pass.
+type Case = (String, String, Option<(String, String)>);
+
+fn cases(xml: &str) -> Vec<Case> {
     let mut reader = quick_xml::Reader::from_str(xml);
-    let mut found: Vec<(String, String, Option<(String, String)>)> = Vec::new();
+    let mut found: Vec<Case> = Vec::new();
     let mut inside = None;
     loop {
         match reader.read_event().unwrap() {

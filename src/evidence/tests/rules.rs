@@ -31,7 +31,8 @@ fn a_good_run_passes_and_says_what_that_rests_on() {
 #[test]
 fn each_missing_condition_takes_the_pass_away() {
     use Verdict::{Fail, Inconclusive, ObjectiveMissed};
-    let cases: Vec<(&str, Verdict, fn(&mut Evidence))> = vec![
+    type Spoil = fn(&mut Evidence);
+    let cases: Vec<(&str, Verdict, Spoil)> = vec![
         ("a step failed", Fail, |r| r.steps[1].result = Outcome::Fail),
         ("a step was skipped", Inconclusive, |r| r.steps[1].result = Outcome::Skip),
         ("a step could not be judged", Inconclusive, |r| r.steps[1].result = Outcome::Error),
