@@ -7,21 +7,27 @@
 
 mod copy;
 mod databases;
+mod environment;
 mod facts;
 mod production;
 mod recorder;
 mod rehearsal;
+pub mod sabotage;
 pub mod scratch;
+pub mod self_test;
+mod setting;
 mod stage;
 
 use std::path::PathBuf;
 
-pub use crate::evidence::Evidence;
 use crate::base::time::Timestamp;
+use crate::check::value::CommandLine;
+pub use crate::evidence::Evidence;
 use crate::plan::Plan;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 
+pub use environment::{Variable, variables};
 pub use rehearsal::rehearse;
 
 /// What is rehearsed.
@@ -55,6 +61,10 @@ pub struct Options {
     pub disaster_at: Option<Timestamp>,
     /// What must not stand in any record.
     pub secrets: Vec<String>,
+    /// Run this alone after the set-up, in place of the plan's tests, server and checks.
+    pub only: Option<CommandLine>,
+    /// Open a shell inside before the copy goes, on this terminal.
+    pub shell: bool,
 }
 
 /// Why there was no rehearsal.
@@ -86,6 +96,9 @@ pub enum DrillError {
     /// The plan names something that cannot be used.
     #[error("{0}")]
     Plan(String),
+    /// The sound copy does not pass, so that a broken one says nothing.
+    #[error("the self-test needs a drill that passes first: where the sound copy is red, a broken one says nothing")]
+    Unsound,
     /// The host does not allow the isolation that a drill needs.
     #[error("{text}")]
     NotIsolated {

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use super::copy::{compare, restore_into};
 use super::production::{self, Sight};
 use super::recorder::Recorder;
+use super::sabotage::{self, Attempt, Sabotage};
 use super::scratch::Scratch;
 use super::stage::{self, Stage, User};
 use super::{DrillError, Options, Subject, databases, facts};
-use crate::base::event::Observer;
+use crate::base::event::{Event, Observer, Step};
 use crate::base::name::Name;
 use crate::base::time::Timestamp;
+use crate::check::value::CommandLine;
 use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
 use crate::evidence::{
     Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Production, SCHEMA, Seconds, Verdict,
@@ -21,6 +23,8 @@ use crate::sys::space::space;
 
 /// Between two looks whether the server is ready.
 const PAUSE: Duration = Duration::from_millis(100);
+/// No drill takes longer, whatever the plan allows.
+const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 
 /// What one run carries from phase to phase.
 struct Run<'a> {
@@ -31,6 +35,29 @@ struct Run<'a> {
     isolation: Isolation,
     recovery: Option<Duration>,
     not_tested: Vec<String>,
+    spoil: Option<&'a mut Spoil>,
+    was_in_shell: bool,
+    shown: bool,
+    deadline: Instant,
+}
+
+/// A sabotage in a rehearsal, and what became of it.
+pub struct Spoil {
+    sabotage: Sabotage,
+    // no longer than this is waited for a server that will not come
+    patience: Duration,
+    /// What was done, or why nothing was.
+    pub done: Result<String, String>,
+}
+
+impl Spoil {
+    /// With the patience that the sound copy's drill suggests.
+    pub fn new(sabotage: Sabotage, sound: &Evidence) -> Self {
+        let server = sound.measured.phases.iter().find(|phase| phase.name == "server");
+        let took = server.map(|phase| phase.took_s.duration()).unwrap_or_default();
+        let patience = took.saturating_mul(4).max(Duration::from_secs(5));
+        Self { sabotage, patience, done: Err("the rehearsal ended before it".to_owned()) }
+    }
 }
 
 /// Rehearses the recovery of a snapshot. The verdict in what comes back is settled when it is written to a logbook or
@@ -45,6 +72,20 @@ pub fn rehearse(
     sudo_user: Option<String>,
     observer: &dyn Observer,
 ) -> Result<Evidence, DrillError> {
+    rehearse_with(subject, options, sudo_user, None, observer)
+}
+
+/// As [`rehearse`], of a copy that is broken on purpose.
+///
+/// # Errors
+/// As [`rehearse`].
+pub fn rehearse_with(
+    subject: &Subject<'_>,
+    options: &Options,
+    sudo_user: Option<String>,
+    spoil: Option<&mut Spoil>,
+    observer: &dyn Observer,
+) -> Result<Evidence, DrillError> {
     let started = subject.repo.clock().now();
     let mut run = Run {
         subject,
@@ -54,8 +95,12 @@ pub fn rehearse(
         isolation: Isolation { requested: Level::Full, ..Isolation::default() },
         recovery: None,
         not_tested: Vec::new(),
+        spoil,
+        was_in_shell: false,
+        shown: false,
+        deadline: Instant::now() + subject.plan.drill.limits.time.0.min(FOREVER),
     };
-    run.recorder.phase("preflight", true);
+    run.phase("preflight", true);
     let placement = run.placement()?;
     run.room()?;
     let user = run.user()?;
@@ -65,15 +110,32 @@ pub fn rehearse(
         scratch.keep();
     }
     let mut leftovers = run.bring_back(&scratch, &placement, user)?;
-    run.recorder.phase("clean up", false);
+    run.phase("clean up", false);
     let kept = options.keep.then(|| scratch.path().to_owned());
     leftovers.extend(scratch.remove());
     let after = run.production();
-    run.recorder.end_phase();
+    run.end_phase();
     Ok(run.evidence(started, scratch.run.clone(), (before, after), leftovers, kept, sudo_user))
 }
 
 impl Run<'_> {
+    // Restoring and comparing show by themselves how far they are.
+    fn phase(&mut self, name: &'static str, counted: bool) {
+        self.end_phase();
+        self.recorder.phase(name, counted);
+        self.shown = !matches!(name, "restore" | "verify" | "shell");
+        if self.shown {
+            self.observer.event(Event::Started { step: Step::Drill(name), bytes: None });
+        }
+    }
+
+    fn end_phase(&mut self) {
+        self.recorder.end_phase();
+        if std::mem::take(&mut self.shown) {
+            self.observer.event(Event::Finished);
+        }
+    }
+
     // Where in the snapshot the tree is.
     fn placement(&self) -> Result<Placement, DrillError> {
         let root = self.subject.plan.root();
@@ -120,6 +182,10 @@ impl Run<'_> {
     }
 
     fn production(&self) -> Sight {
+        if self.spoil.is_some() || self.options.only.is_some() {
+            // a question about the copy alone
+            return Sight { healthy: None, fingerprint: None };
+        }
         let (plan, document) = (self.subject.plan, &self.subject.snapshot.document);
         let root = plan.root();
         let live: Vec<String> = plan.app.exclude.iter().chain(&plan.app.keep_on_rollback).cloned().collect();
@@ -155,13 +221,15 @@ impl Run<'_> {
             stage::recipe(self.subject, self.options, (&scratch.tree(), &scratch.sandbox()), user.clone(), setup)
         };
         // started before anything is restored: a host that does not allow it costs no time
-        let mut stage = Stage::start(&recipe(false), self.options, self.observer)?;
+        let mut stage = Stage::start(&recipe(false)?, self.options, self.observer)?;
         self.isolation = stage.isolation(Level::Full);
-        let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup).then(|| recipe(true));
-        if self.restore(scratch, placement) && self.is_silent(&mut stage) && self.set_up(&mut stage, setup) {
+        let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup).then(|| recipe(true)).transpose()?;
+        let is_there = self.restore(scratch, placement) && self.spoil(scratch) && self.is_silent(&mut stage);
+        if is_there && self.set_up(&mut stage, setup) && self.test(&mut stage) {
             self.serve_and_look(&mut stage);
         }
-        self.recorder.phase("stop", false);
+        self.shell(&mut stage);
+        self.phase("stop", false);
         Ok(stage.close())
     }
 
@@ -169,29 +237,70 @@ impl Run<'_> {
         let (subject, observer) = (self.subject, self.observer);
         let target = scratch.tree();
         let whole = std::slice::from_ref(placement);
-        self.recorder.phase("restore", true);
+        self.phase("restore", true);
         let began = Instant::now();
         let result = restore_into(subject.repo, subject.snapshot, whole, &target, observer);
         let name = format!("restore {}", subject.snapshot.id.short());
         if !self.recorder.step(&name, began, result) {
             return false;
         }
-        self.recorder.phase("verify", true);
+        self.phase("verify", true);
         let began = Instant::now();
         let result = compare(subject.repo, subject.snapshot, placement, &target, observer);
         if !self.recorder.own_check("the copy is the snapshot".to_owned(), "content", false, began, result) {
             return false;
         }
-        self.recorder.phase("databases", true);
+        self.phase("databases", true);
         let root = subject.plan.root();
         databases::check_all(&subject.snapshot.document, &root, &target, &mut self.recorder)
     }
 
+    // Breaks the copy, if it is to be broken. After it was compared with the snapshot: the plan's own checks are on trial.
+    fn spoil(&mut self, scratch: &Scratch) -> bool {
+        let has_server = self.server().is_some();
+        let Some(spoil) = &mut self.spoil else { return true };
+        if spoil.sabotage == Sabotage::StoppedServer && has_server {
+            return true;
+        }
+        spoil.done = match sabotage::apply(spoil.sabotage, self.subject, &scratch.tree()) {
+            Ok(Attempt::Done(what)) => Ok(what),
+            Ok(Attempt::Nothing(why)) => Err(why.to_owned()),
+            Err(error) => Err(format!("the copy could not be broken: {error}")),
+        };
+        spoil.done.is_ok()
+    }
+
+    // What a step may take: its own limit, and no more than is left for the whole drill.
+    fn within(&self, limit: Duration) -> Duration {
+        limit.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn server(&self) -> Option<&CommandLine> {
+        let plan = self.subject.plan;
+        plan.drill.server.as_ref().or(plan.service.as_ref().and_then(|s| s.start.as_ref()))
+    }
+
+    fn shell(&mut self, stage: &mut Stage<'_>) {
+        if !self.options.shell || self.was_in_shell || self.observer.interrupted() {
+            return;
+        }
+        self.was_in_shell = true;
+        self.phase("shell", false);
+        if let Err(error) = stage.shell() {
+            self.recorder.fault(format!("the shell inside could not be opened: {error}"));
+        }
+    }
+
     // Before the server is started nothing may answer: whatever does is not the copy.
     fn is_silent(&mut self, stage: &mut Stage<'_>) -> bool {
-        self.recorder.phase("silence", true);
+        self.phase("silence", true);
         for check in self.ready_checks() {
-            if !matches!(check.kind, CheckKind::Http(_) | CheckKind::Port(_)) {
+            let asks_who_answers = match &check.kind {
+                CheckKind::Http(_) => true,
+                CheckKind::Port(port) => !port.closed,
+                _ => false,
+            };
+            if !asks_who_answers {
                 continue;
             }
             let mut once = check.clone();
@@ -209,13 +318,12 @@ impl Run<'_> {
     fn set_up(&mut self, stage: &mut Stage<'_>, outbound: Option<crate::sandbox::Recipe>) -> bool {
         let drill = &self.subject.plan.drill;
         if !drill.setup.is_empty() {
-            self.recorder.phase("set-up", true);
-            let limit = drill.setup_timeout.0;
+            self.phase("set-up", true);
             let done = match outbound {
-                None => drill.setup.iter().all(|line| stage.step(line, limit, &mut self.recorder)),
+                None => self.set_up_in(stage),
                 Some(recipe) => match Stage::start(&recipe, self.options, self.observer) {
                     Ok(mut open) => {
-                        let done = drill.setup.iter().all(|line| open.step(line, limit, &mut self.recorder));
+                        let done = self.set_up_in(&mut open);
                         let left = open.close();
                         left.into_iter().for_each(|text| self.recorder.fault(text));
                         self.isolation.downgrades.push("the network was open to the set-up commands".to_owned());
@@ -227,32 +335,51 @@ impl Run<'_> {
                     }
                 },
             };
-            if !done {
-                return false;
-            }
+            return done;
+        }
+        true
+    }
+
+    fn set_up_in(&mut self, stage: &mut Stage<'_>) -> bool {
+        let drill = &self.subject.plan.drill;
+        drill.setup.iter().all(|line| {
+            let limit = self.within(drill.setup_timeout.0);
+            stage.step(line, limit, &mut self.recorder)
+        })
+    }
+
+    fn test(&mut self, stage: &mut Stage<'_>) -> bool {
+        let drill = &self.subject.plan.drill;
+        if let Some(line) = &self.options.only {
+            self.phase("tests", true);
+            let limit = self.within(drill.test_timeout.0);
+            stage.step(line, limit, &mut self.recorder);
+            // what was asked has been answered
+            return false;
         }
         if drill.tests.is_empty() {
             self.not_tested.push("the application's own tests: the plan names none".to_owned());
             return true;
         }
-        self.recorder.phase("tests", true);
-        let limit = drill.test_timeout.0;
+        self.phase("tests", true);
         // all of them, so that one failure does not hide the next
-        drill.tests.iter().fold(true, |all, line| stage.step(line, limit, &mut self.recorder) && all)
+        drill.tests.iter().fold(true, |all, line| {
+            let limit = self.within(drill.test_timeout.0);
+            stage.step(line, limit, &mut self.recorder) && all
+        })
     }
 
     fn serve_and_look(&mut self, stage: &mut Stage<'_>) {
         let (plan, grace) = (self.subject.plan, self.subject.plan.drill.stop_timeout.0);
-        let server = plan.drill.server.as_ref().or(plan.service.as_ref().and_then(|s| s.start.as_ref()));
-        let ready = match server {
+        let ready = match self.server().cloned() {
             None => {
                 self.not_tested.push("the server's start: the plan names none".to_owned());
                 self.recovery = Some(self.recorder.recovery());
                 true
             }
             Some(line) => {
-                self.recorder.phase("server", true);
-                match stage.serve(line) {
+                self.phase("server", true);
+                match stage.serve(&line) {
                     Ok(()) => self.wait_until_ready(stage),
                     Err(error) => {
                         self.recorder.fault(error.to_string());
@@ -264,10 +391,15 @@ impl Run<'_> {
         if !ready {
             return;
         }
-        self.recorder.phase("checks", false);
+        let was_stopped = self.stop_too_early(stage, grace);
+        self.phase("checks", false);
         for check in self.chosen_checks() {
             let verdict = stage.look(check);
             self.recorder.check(&verdict);
+        }
+        self.shell(stage);
+        if was_stopped {
+            return;
         }
         let trouble = match stage.server_ended() {
             Ok(None) => None,
@@ -275,6 +407,16 @@ impl Run<'_> {
             Err(error) => Some(error.to_string()),
         };
         stage.stop_server(grace, trouble, &mut self.recorder);
+    }
+
+    // The sabotage that is not done to files.
+    fn stop_too_early(&mut self, stage: &mut Stage<'_>, grace: Duration) -> bool {
+        let Some(spoil) = self.spoil.as_mut().filter(|spoil| spoil.sabotage == Sabotage::StoppedServer) else {
+            return false;
+        };
+        stage.stop_server(grace, None, &mut self.recorder);
+        spoil.done = Ok("the server stopped after it was ready".to_owned());
+        true
     }
 
     fn chosen_checks(&self) -> Vec<&Check> {
@@ -292,6 +434,8 @@ impl Run<'_> {
             check.common.retries = 0;
             check
         }).collect();
+        let patience = self.within(drill.ready_timeout.0);
+        let patience = self.spoil.as_ref().map_or(patience, |spoil| patience.min(spoil.patience));
         let began = Instant::now();
         let (mut row, mut last) = (0, String::new());
         let trouble = loop {
@@ -313,8 +457,8 @@ impl Run<'_> {
                 self.recovery = Some(self.recorder.recovery());
                 return true;
             }
-            if began.elapsed() > drill.ready_timeout.0 {
-                break format!("it was not ready in {} s; {last}", drill.ready_timeout.0.as_secs());
+            if began.elapsed() > patience {
+                break format!("it was not ready in {} s; {last}", patience.as_secs());
             }
             std::thread::sleep(PAUSE);
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::variables;
 use super::recorder::{Recorder, Result as StepResult};
 use super::{DrillError, Options, Subject};
 use crate::base::event::Observer;
@@ -15,7 +16,12 @@ use crate::check::value::CommandLine;
 use crate::check::{Check, Context, Verdict};
 use crate::evidence::{Collector, Isolation, Level, Outcome};
 use crate::plan::Network as PlanNetwork;
+use crate::sys::space::space;
 use crate::sandbox::{self, Bind, Command, Ended, Job, Limits, Network, Recipe, Sandbox, SandboxError};
+
+/// A shell with the terminal's signals, where the system can give it them.
+const SHELL: &str = "if command -v bash >/dev/null; then s=bash; else s=sh; fi; \
+                     if command -v setsid >/dev/null; then exec setsid --ctty --wait $s -i; else exec $s -i; fi";
 
 /// What a check inside is told, as JSON on its stdin.
 #[derive(Serialize, Deserialize)]
@@ -53,41 +59,33 @@ pub fn recipe(
     (tree, scratch): (&Path, &Path),
     user: User,
     setup: bool,
-) -> Recipe {
+) -> Result<Recipe, DrillError> {
     let (plan, drill) = (subject.plan, &subject.plan.drill);
     let root = plan.root();
     let limits = &drill.limits;
-    Recipe {
+    let variables = variables(plan)?.into_iter().map(|v| (v.name.into(), v.value.into()));
+    // what the copy itself takes is not what it writes
+    let free = space(scratch).ok().map(|space| space.free_bytes);
+    let kept_free = limits.disk.zip(free).map(|(disk, free)| {
+        free.saturating_sub(subject.snapshot.document.statistics.bytes).saturating_sub(disk.0)
+    });
+    Ok(Recipe {
         binds: vec![Bind { source: tree.to_owned(), target: root.clone(), writable: true }],
         writable: drill.writable.iter().map(PathBuf::from).collect(),
         hide: drill.hide.iter().map(PathBuf::from).collect(),
         network: if setup && drill.network == PlanNetwork::Setup { Network::Host } else { Network::None },
-        environment: environment(subject),
+        environment: variables.collect(),
         limits: Limits {
             memory: limits.memory.map(|size| size.0),
             processes: Some(u64::from(limits.processes)),
             file_size: limits.disk.map(|size| size.0),
+            free: kept_free,
             ..Limits::default()
         },
         user,
         directory: root,
         ..Recipe::new(&options.program, scratch)
-    }
-}
-
-fn environment(subject: &Subject<'_>) -> Vec<(OsString, OsString)> {
-    let usual = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", "/tmp"),
-        ("LANG", "C.UTF-8"),
-        ("LIFEBOAT_DRILL", "1"),
-    ];
-    let mut all: Vec<(OsString, OsString)> = usual.map(|(name, value)| (name.into(), value.into())).into();
-    for (name, value) in &subject.plan.drill.environment {
-        all.retain(|(have, _)| have.as_os_str() != name.as_str());
-        all.push((name.into(), value.into()));
-    }
-    all
+    })
 }
 
 impl<'a> Stage<'a> {
@@ -211,6 +209,14 @@ impl<'a> Stage<'a> {
             let complaint = crate::base::name::shown(&complaint);
             format!("the check did not answer (exit {:?}): {complaint}", ended.exit)
         })
+    }
+
+    /// Opens a shell inside, on this process's terminal, until it is left.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn shell(&mut self) -> Result<(), SandboxError> {
+        self.sandbox.interact(&Command::shell(SHELL))
     }
 
     /// Ends everything inside; what is left is named.

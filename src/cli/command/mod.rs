@@ -1,5 +1,6 @@
 //! One file a command: open, call, show, exit status.
 
+mod bisect;
 mod cat;
 mod completions;
 mod diff;
@@ -8,6 +9,7 @@ mod drill;
 mod export;
 mod find;
 mod forget;
+mod gc;
 mod health;
 mod history;
 mod init;
@@ -57,7 +59,8 @@ pub enum Command {
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
     Drill(drill::DrillArgs),
-    Gc(drill::GcArgs),
+    Bisect(bisect::BisectArgs),
+    Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
@@ -94,7 +97,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Drill(args) => drill::run(args, context),
-        Command::Gc(args) => drill::gc(args, context),
+        Command::Bisect(args) => bisect::run(args, context),
+        Command::Gc(args) => gc::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Try(args) => try_it::run(args, context),
         Command::Completions(args) => completions::run(args, context),

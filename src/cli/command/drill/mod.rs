@@ -1,20 +1,24 @@
-//! `drill`: the rehearsal of a recovery, and `gc`, which removes what a killed one left.
+//! `drill`: the rehearsal of a recovery.
+
+mod matrix;
+pub mod report;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::base::time::Timestamp;
-use crate::base::{Exit, size};
+use crate::base::Exit;
 use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector, parse_since};
 use crate::cli::context::{Context, absolute};
 use crate::cli::env;
 use crate::cli::error::CommandError;
-use crate::cli::table::{Kind, Table};
-use crate::drill::{DrillError, Options, Subject, rehearse, scratch};
-use crate::evidence::{self, Evidence, Outcome, Seconds, render};
+use crate::drill::self_test::self_test;
+use crate::drill::{self, DrillError, Options, Subject, rehearse};
+use crate::evidence::{self, Evidence, Verdict, render};
 use crate::plan::Plan;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
@@ -32,9 +36,21 @@ pub struct DrillArgs {
     /// Any of the snapshots that are kept
     #[arg(long)]
     random: bool,
+    /// Break the copy in several ways afterwards, and see whether the plan's tests and checks notice each
+    #[arg(long)]
+    self_test: bool,
+    /// Rehearse every snapshot that is kept with the plan's tests, newest first, and show a table; nothing is recorded
+    #[arg(long, conflicts_with_all = ["snapshot", "random", "self_test", "keep", "shell", "disaster_at"])]
+    matrix: bool,
+    /// Only the newest so many
+    #[arg(long, value_name = "N", requires = "matrix", value_parser = clap::value_parser!(u16).range(1..))]
+    last: Option<u16>,
     /// Leave the copy behind, to look at
     #[arg(long)]
     keep: bool,
+    /// Open a shell inside the sandbox, while the server runs or where a step failed
+    #[arg(long)]
+    shell: bool,
     /// Run even if nothing keeps the copy apart from production; the verdict is then no pass, whatever is found
     #[arg(long)]
     allow_unisolated: bool,
@@ -62,6 +78,9 @@ pub struct DrillArgs {
 pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     let plan = context.plan()?;
     let repo = context.open_repo()?;
+    if args.matrix {
+        return matrix::run(args, &plan, &repo, context);
+    }
     // without a key there is no record, and without a record it need not begin
     let key = context.writer_key(&repo)?;
     let snapshots = context.snapshots(&repo)?;
@@ -80,40 +99,92 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         plan_sha256: hash_of(plan.file())?,
         same_as_last_drill: same,
     };
-    let options = options(args, &repo)?;
+    let options = options(args, &plan, &repo)?;
     let observer = context.observer();
-    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
+    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?.judged();
+    let score = match args.self_test && may_self_test(&run, context) {
+        true => Some(self_test(&subject, &options, &run, &*observer).map_err(refused)?),
+        false => None,
+    };
     drop(observer);
+    if let Some(score) = &score {
+        run.self_test = score.recorded();
+    }
     evidence::append(&repo, &key, &mut run)?;
     write_forms(args, &run, &past)?;
     if context.json() {
         context.document(&run)?;
     } else {
-        context.print(&text(&run, context))?;
+        context.print(&report::text(&run, context))?;
+        if let Some(score) = &score {
+            context.print(&format!("\n{}", report::scored(score, context)))?;
+        }
     }
-    Ok(run.verdict.exit())
+    let is_blind = score.is_some_and(|score| !score.is_whole());
+    Ok(match run.verdict.exit() {
+        Exit::Done if is_blind => Exit::DrillFailed,
+        other => other,
+    })
 }
 
-fn options(args: &DrillArgs, repo: &Repo) -> Result<Options, CommandError> {
+// A drill that does not pass has said already that the plan can go red.
+fn may_self_test(run: &Evidence, context: &Context) -> bool {
+    let may = matches!(run.verdict, Verdict::Pass | Verdict::ObjectiveMissed);
+    if !may {
+        context.warn("no-self-test", "no self-test: where the sound copy is red, a broken one says nothing");
+    }
+    may
+}
+
+fn options(args: &DrillArgs, plan: &Plan, repo: &Repo) -> Result<Options, CommandError> {
     let disaster_at = match &args.disaster_at {
         Some(text) => Some(moment(text, repo.clock().now())?),
         None => None,
     };
+    if args.shell && !std::io::stdin().is_terminal() {
+        return Err(CommandError::usage("--shell needs a terminal to talk to"));
+    }
     Ok(Options {
-        program: env::program().map_err(|e| CommandError::of(Exit::Inconclusive, &e))?,
-        place: place(args.place.as_deref())?,
         keep: args.keep,
         allow_unisolated: args.allow_unisolated,
         disaster_at,
-        secrets: Vec::new(),
+        shell: args.shell,
+        ..plain_options(plan, args.place.as_deref())?
     })
+}
+
+/// A rehearsal by the plan, with its copy at `at` or in the usual place.
+///
+/// # Errors
+/// If the plan's file of variables cannot be read.
+pub fn plain_options(plan: &Plan, at: Option<&Path>) -> Result<Options, CommandError> {
+    Ok(Options {
+        program: env::program().map_err(|e| CommandError::of(Exit::Inconclusive, &e))?,
+        place: place(at)?,
+        keep: false,
+        allow_unisolated: false,
+        disaster_at: None,
+        secrets: secrets(plan)?,
+        only: None,
+        shell: false,
+    })
+}
+
+// Values of the environment that people keep in a file of their own.
+fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
+    let variables = drill::variables(plan).map_err(refused)?;
+    Ok(variables.into_iter().filter(|v| v.is_secret).map(|v| v.value).collect())
 }
 
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
     parse_since(text, now).map_err(|e| CommandError::usage(e.to_string()))
 }
 
-fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
+/// Where copies are made.
+///
+/// # Errors
+/// If the path is empty.
+pub fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
     let large = Path::new("/var/tmp");
     match given {
         Some(path) => absolute(path),
@@ -136,12 +207,17 @@ fn chosen<'s>(args: &DrillArgs, snapshots: &'s [Snapshot]) -> Result<&'s Snapsho
     Ok(choose(&selector.wanted, snapshots, &Filters::default())?)
 }
 
-fn hash_of(file: &Path) -> Result<String, CommandError> {
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_of(file: &Path) -> Result<String, CommandError> {
     let bytes = std::fs::read(file).map_err(|e| CommandError::of(Exit::Usage, &e))?;
     Ok(hex::encode(Sha256::digest(bytes)))
 }
 
-fn refused(error: DrillError) -> CommandError {
+/// What a rehearsal that could not begin says.
+pub fn refused(error: DrillError) -> CommandError {
     let exit = if matches!(error, DrillError::Plan(_)) { Exit::Usage } else { Exit::Inconclusive };
     let next = match &error {
         DrillError::NotIsolated { fix, .. } if fix.is_empty() => {
@@ -149,6 +225,7 @@ fn refused(error: DrillError) -> CommandError {
         }
         DrillError::NotIsolated { fix, .. } => format!("{fix}; or --allow-unisolated, and then nothing passes"),
         DrillError::NotThere { .. } => "lifeboat snapshot, next to the plan, takes one that does".to_owned(),
+        DrillError::Unsound => "lifeboat drill says what is red".to_owned(),
         DrillError::NoRoom { .. } => "name another place with --in DIRECTORY".to_owned(),
         _ => String::new(),
     };
@@ -178,105 +255,3 @@ fn write_forms(args: &DrillArgs, run: &Evidence, past: &[Evidence]) -> Result<()
     }
     Ok(())
 }
-
-fn text(run: &Evidence, context: &Context) -> String {
-    let mut table =
-        Table::new(&[("phase", Kind::Word), ("", Kind::Word), ("time", Kind::Number), ("what", Kind::Text)]);
-    let time = |seconds: Seconds| size::duration(seconds.duration());
-    for phase in &run.measured.phases {
-        let counted = if phase.counted { "counts as recovery" } else { "" };
-        table.row([phase.name.as_str(), "", &time(phase.took_s), counted]);
-    }
-    for step in &run.steps {
-        let what = because(&step.name, &step.reason);
-        table.row([step.phase.as_str(), mark(step.result), &time(step.took_s), &what]);
-    }
-    for check in &run.checks {
-        let what = because(&check.id, if check.reason.is_empty() { &check.observed } else { &check.reason });
-        table.row(["check", mark(check.result), &time(check.took_s), &what]);
-    }
-    let mut text = table.render(context.width());
-    for step in run.steps.iter().filter(|step| step.result != Outcome::Pass && !step.output.is_empty()) {
-        text.push_str(&format!("\nlast lines of `{}`:\n", step.name));
-        for line in step.output.last_lines(20).lines() {
-            text.push_str(&format!("  {}\n", crate::base::name::shown(line.as_bytes())));
-        }
-    }
-    text.push_str(&format!("\n{}: {}\n", run.app, run.headline()));
-    for reason in &run.reasons {
-        text.push_str(&format!("  {reason}\n"));
-    }
-    text.push_str(&measured(run));
-    text.push_str("not tested:\n");
-    for item in &run.not_tested {
-        text.push_str(&format!("  {item}\n"));
-    }
-    if let Some(seal) = &run.seal {
-        text.push_str(&format!("record {} (lifeboat log export --format html --record {0})\n", &seal.record[..8]));
-    }
-    text
-}
-
-fn measured(run: &Evidence) -> String {
-    let shown = |seconds: Option<Seconds>| seconds.map_or_else(|| "not measured".to_owned(), |s| size::duration(s.duration()));
-    let against = |objective: Option<Seconds>| {
-        objective.map(|s| format!(" (objective {})", size::duration(s.duration()))).unwrap_or_default()
-    };
-    format!(
-        "recovery time {}{}; possible loss {}{}; isolation: {}\n",
-        shown(run.measured.recovery_s),
-        against(run.objectives.rto_s),
-        shown(run.measured.loss()),
-        against(run.objectives.rpo_s),
-        run.isolation.active.meaning()
-    )
-}
-
-fn because(what: &str, reason: &str) -> String {
-    if reason.is_empty() { what.to_owned() } else { format!("{what}: {reason}") }
-}
-
-fn mark(result: Outcome) -> &'static str {
-    match result {
-        Outcome::Pass => "pass",
-        Outcome::Fail => "FAIL",
-        Outcome::Skip => "skip",
-        Outcome::Error => "ERROR",
-    }
-}
-
-/// Remove what drills that were killed left behind
-///
-/// Only directories that a drill made, and only those whose process is not there any more.
-#[derive(clap::Args)]
-pub struct GcArgs {
-    /// Where to look [default: the system's place for large temporary files]
-    #[arg(long = "in", value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
-    place: Option<PathBuf>,
-    /// Remove nothing; say what would be
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Runs `gc`.
-///
-/// # Errors
-/// If the place cannot be read.
-pub fn gc(args: &GcArgs, context: &Context) -> Result<Exit, CommandError> {
-    let place = place(args.place.as_deref())?;
-    let found = scratch::reap(&place, args.dry_run).map_err(|e| CommandError::of(Exit::Failed, &e))?;
-    if context.json() {
-        context.document(&found)?;
-        return Ok(Exit::Done);
-    }
-    for reaped in &found {
-        let path = crate::base::Name::from(reaped.path.as_os_str());
-        let what = if reaped.removed { "removed".to_owned() } else { format!("left: {}", reaped.why) };
-        context.print(&format!("{path} {what}\n"))?;
-    }
-    if found.is_empty() {
-        context.say(format!("no drill left anything in {}", place.display()));
-    }
-    Ok(Exit::Done)
-}
-
