@@ -18,6 +18,7 @@ use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
 use crate::evidence::{
     Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Production, SCHEMA, Seconds, Verdict,
 };
+use crate::plan::Plan;
 use crate::restore::{Placement, place};
 use crate::sys::space::space;
 
@@ -370,7 +371,7 @@ impl Run<'_> {
     }
 
     fn serve_and_look(&mut self, stage: &mut Stage<'_>) {
-        let (plan, grace) = (self.subject.plan, self.subject.plan.drill.stop_timeout.0);
+        let grace = self.subject.plan.drill.stop_timeout.0;
         let ready = match self.server().cloned() {
             None => {
                 self.not_tested.push("the server's start: the plan names none".to_owned());
@@ -393,7 +394,7 @@ impl Run<'_> {
         }
         let was_stopped = self.stop_too_early(stage, grace);
         self.phase("checks", false);
-        for check in self.chosen_checks() {
+        for check in chosen_checks(self.subject.plan) {
             let verdict = stage.look(check);
             self.recorder.check(&verdict);
         }
@@ -417,14 +418,6 @@ impl Run<'_> {
         stage.stop_server(grace, None, &mut self.recorder);
         spoil.done = Ok("the server stopped after it was ready".to_owned());
         true
-    }
-
-    fn chosen_checks(&self) -> Vec<&Check> {
-        let plan = self.subject.plan;
-        match &plan.drill.checks {
-            None => plan.check.iter().collect(),
-            Some(names) => names.iter().filter_map(|name| plan.check_named(name)).collect(),
-        }
     }
 
     // Ready is what was seen so often in a row: a server that dies after its first answer is not.
@@ -530,5 +523,12 @@ impl Run<'_> {
             follow_ups: Vec::new(),
             seal: None,
         }
+    }
+}
+
+fn chosen_checks(plan: &Plan) -> Vec<&Check> {
+    match &plan.drill.checks {
+        None => plan.check.iter().collect(),
+        Some(names) => names.iter().filter_map(|name| plan.check_named(name)).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, test_kill_process};
@@ -116,7 +116,6 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 fn remove_below(dir: &Path, device: u64) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            use std::os::unix::fs::PermissionsExt as _;
             // a restored directory may be closed to its own owner
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
             fs::read_dir(dir)?
