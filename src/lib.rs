@@ -18,6 +18,9 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
+// a place to run what was restored
+pub mod sandbox;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;

@@ -8,6 +8,7 @@ mod env;
 mod error;
 pub mod progress;
 mod reading;
+mod sandbox;
 pub mod signals;
 pub mod table;
 
@@ -62,6 +63,9 @@ struct Global {
 
 /// Runs the command line and returns its exit status.
 pub fn main() -> ExitCode {
+    if let Some(status) = sandbox::helper() {
+        return ExitCode::from(status);
+    }
     let cli = Cli::parse();
     host::raise_open_files();
     let json = cli.global.json;

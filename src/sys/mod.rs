@@ -3,7 +3,9 @@
 
 pub mod attributes;
 pub mod clock;
+pub mod filter;
 pub mod host;
 pub mod names;
+pub mod namespace;
 pub mod sha256;
 pub mod space;
