@@ -10,6 +10,7 @@ pub mod sys;
 
 // bytes, places, living trees
 pub mod chunker;
+pub mod database;
 pub mod format;
 pub mod store;
 pub mod tree;
@@ -20,6 +21,13 @@ pub mod repo;
 
 // a place to run what was restored
 pub mod sandbox;
+
+// what a practised recovery leaves
+pub mod evidence;
+
+// the plan and its checks
+pub mod check;
+pub mod plan;
 
 // operations: neighbours that do not know each other
 pub mod catalog;

@@ -218,12 +218,49 @@ pub fn shown(bytes: &[u8]) -> String {
     out
 }
 
+/// A message of other code, on one line and safe for a terminal: as [`shown`], but a backslash is itself, since what
+/// is escaped already is not escaped again.
+pub fn shown_message(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) { out.push_str(&shown(c.encode_utf8(&mut [0; 4]).as_bytes())) } else { out.push(c) }
+    }
+    out
+}
+
+/// Longer text from outside, made safe for a report: as [`shown`], but lines and tabs stay, colours of
+/// terminals (ECMA-48 control sequences) are dropped, and a backslash is itself.
+pub fn shown_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\r' => {
+                if rest.peek() != Some(&'\n') {
+                    out.push('\n');
+                }
+            }
+            '\x1b' if rest.peek() == Some(&'[') => {
+                rest.next();
+                // parameters and intermediates, then one final byte
+                while rest.next_if(|c| ('\x20'..='\x3f').contains(c)).is_some() {}
+                rest.next_if(|c| ('\x40'..='\x7e').contains(c));
+            }
+            c if is_unsafe(c) => out.push_str(&shown(c.encode_utf8(&mut [0; 4]).as_bytes())),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 // Control characters, line and paragraph separators, zero-width and bidirectional controls, and
-// the tag block: what can move the cursor, hide text or reorder it (Unicode TR 36, section 2).
+// the tag block: what can move the cursor, hide text or reorder it (Unicode TR 36, section 2); and the two
+// that no XML document may hold.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(u32::from(c), 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
-            | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe007f)
+            | 0xfeff | 0xfff9..=0xfffb | 0xfffe | 0xffff | 0xe0000..=0xe007f)
 }
 
 #[cfg(test)]
@@ -243,6 +280,12 @@ mod tests {
         assert_eq!(shown(b"a\x1b[31m\n\xff\\"), "a\\x1b[31m\\x0a\\xff\\\\");
         assert_eq!(shown("\u{202e}x\u{9b}".as_bytes()), "\\u{202e}x\\x9b");
         assert_eq!(shown("Nümtema Δ∞Ο".as_bytes()), "Nümtema Δ∞Ο");
+    }
+
+    #[test]
+    fn longer_text_keeps_its_lines_and_loses_its_colours() {
+        let text = "\x1b[1;31mred\x1b[0m\r\nC:\\x\t\u{202e}\u{0}\rend\x1b[";
+        assert_eq!(shown_text(text), "red\nC:\\x\t\\u{202e}\\x00\nend");
     }
 
     // found by fuzzing: the quick reader took raw surrogates and bytes that are no UTF-8 as they stand

@@ -21,7 +21,8 @@ use super::paths::{Part, absolute};
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::id::ChunkId;
 use crate::base::name::Name;
-use crate::format::manifest::{Entry, ROOT, Type, compare_entries, write_stat};
+use crate::database::sqlite;
+use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, write_stat};
 use crate::repo::chunk_index::ChunkIndex;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
@@ -107,6 +108,7 @@ fn compare_part(
         excludes: &excludes,
         names: Names::default(),
         expected: Vec::new(),
+        database: None,
         found,
         outcome,
         observer,
@@ -173,6 +175,8 @@ struct Side<'s, 'a, 'r> {
     excludes: &'s Excludes,
     names: Names,
     expected: Vec<u8>,
+    // the last database that both sides have
+    database: Option<Vec<u8>>,
     found: &'s mut dyn FnMut(&Change<'_>) -> Result<()>,
     outcome: &'s mut Outcome,
     observer: &'s dyn Observer,
@@ -231,11 +235,19 @@ impl Side<'_, '_, '_> {
         let path = from_root(self.top, visit.path);
         self.removed_until(Some(&path))?;
         if self.cursor.path() != Some(&path[..]) {
+            let owner = sqlite::owner_of(&path).filter(|owner| self.database.as_deref() == Some(*owner));
+            if owner.is_some() {
+                // what a database keeps beside itself is never part of a snapshot
+                return Ok(());
+            }
             return Ok(self.tell(Kind::Added, &path, Vec::new())?);
         }
         self.expected.clear();
         write_stat(&mut self.expected, &path, &visit.item.live.stat);
         let line = self.cursor.line()?;
+        if visit.item.live.stat.size.is_multiple_of(sqlite::PAGE) && line_is_database(line) {
+            self.database = Some(path.clone());
+        }
         let rest = line.strip_prefix(&self.expected[..]).and_then(|rest| rest.first());
         if !matches!(rest, Some(b',' | b'}')) {
             let old = Entry::read_line(line).map_err(RepoError::from)?;
@@ -262,7 +274,7 @@ impl Side<'_, '_, '_> {
     fn complete(&mut self, new: &mut Entry, old: &Entry, visit: &Visit<'_>) -> io::Result<()> {
         add_names(new, &mut self.names);
         new.hardlink.clone_from(&old.hardlink);
-        new.torn = old.torn;
+        (new.torn, new.database) = (old.torn, old.database);
         let dir = visit.dir.as_fd();
         match (new.stat.kind, visit.opened) {
             (Type::Dir, Some(opened)) => add_dir(new, opened.as_fd()),

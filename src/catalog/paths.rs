@@ -143,6 +143,7 @@ mod tests {
             packs_chunk: None,
             statistics: Default::default(),
             problems: Vec::new(),
+            databases: Vec::new(),
             session: None,
             logbook: None,
         }

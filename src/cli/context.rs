@@ -1,6 +1,7 @@
 //! What commands share: the repository, the observer, where results go.
 
 use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
@@ -18,6 +19,7 @@ use crate::base::event::Observer;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
 use crate::logbook::{self, Act};
+use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
 use crate::repo::{Repo, RepoError};
@@ -42,9 +44,10 @@ impl Context {
         Self { global, stop: OnceCell::new(), clock: Clock::System }
     }
 
-    // From here on the first signal asks to stop; before, and in commands that watch nothing, it ends the
-    // program at once. So it does if the handlers cannot be installed, which loses nothing either.
-    fn stop(&self) -> Arc<AtomicBool> {
+    /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
+    /// watch nothing, it ends the program at once. So it does if the handlers cannot be installed, which loses
+    /// nothing either.
+    pub fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(self.stop.get_or_init(|| signals::install().unwrap_or_default()))
     }
 
@@ -63,14 +66,57 @@ impl Context {
         self.clock
     }
 
-    /// Where the repository is.
+    /// The plan that `--config` names, or that lies in the current directory or above it.
+    ///
+    /// # Errors
+    /// If there is none, or it is wrong.
+    pub fn plan(&self) -> Result<Plan, CommandError> {
+        Ok(self.load_plan()?)
+    }
+
+    /// As [`Self::plan`], with the plan's own error.
+    ///
+    /// # Errors
+    /// If there is none, or it is wrong.
+    pub fn load_plan(&self) -> Result<Plan, PlanError> {
+        match &self.global.config {
+            Some(path) => Plan::load(path),
+            None => {
+                let current = |source| PlanError::Io { path: PathBuf::from("."), source };
+                Plan::find(&std::env::current_dir().map_err(current)?)
+            }
+        }
+    }
+
+    /// The location of the repository that a flag or the environment names, and which of them.
+    pub fn location_source(&self) -> Option<(&OsStr, &'static str)> {
+        let location = self.global.repo.as_deref().filter(|l| !l.is_empty())?;
+        let is_variable = env::repository().is_some_and(|value| value == location);
+        Some((location, if is_variable { "LIFEBOAT_REPOSITORY" } else { "--repo" }))
+    }
+
+    // Where the plan says the repository is, from the plan's directory.
+    fn planned_location(&self) -> Result<Option<OsString>, CommandError> {
+        let plan = match self.load_plan() {
+            // without a plan there is none, unless one was named
+            Err(PlanError::NotFound(_)) => return Ok(None),
+            other => other?,
+        };
+        let location = plan.repository.location.as_deref();
+        Ok(location.map(|l| if l.contains("://") { l.into() } else { plan.path(l).into_os_string() }))
+    }
+
+    /// Where the repository is: `--repo`, then `LIFEBOAT_REPOSITORY`, then the plan.
     ///
     /// # Errors
     /// If nobody said, or it is not a directory's path.
     pub fn location(&self) -> Result<PathBuf, CommandError> {
-        let Some(location) = self.global.repo.as_deref().filter(|l| !l.is_empty()) else {
-            return Err(CommandError::usage("no repository is named")
-                .next("give --repo DIRECTORY, or set LIFEBOAT_REPOSITORY"));
+        let given = self.global.repo.clone().filter(|l| !l.is_empty());
+        let given = given.map_or_else(|| self.planned_location(), |location| Ok(Some(location)))?;
+        let Some(location) = given else {
+            return Err(CommandError::usage("no repository is named").next(
+                "give --repo DIRECTORY, set LIFEBOAT_REPOSITORY, or write repository.location into the plan",
+            ));
         };
         if let Some((scheme, _)) = location.to_str().and_then(|text| text.split_once("://")) {
             let text = format!("this version has no way to reach {}://", shown(scheme.as_bytes()));
@@ -78,7 +124,7 @@ impl Context {
                 CommandError::usage(text).next("name a directory, which may be mounted from elsewhere")
             );
         }
-        absolute(Path::new(location))
+        absolute(Path::new(&location))
     }
 
     /// The store there, which need not hold a repository.

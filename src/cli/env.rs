@@ -15,6 +15,11 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// What the variable says of where the repository is.
+pub fn repository() -> Option<OsString> {
+    variable(REPOSITORY)
+}
+
 /// The file with the writer's key; `None` if neither a variable nor a home directory says where.
 pub fn writer_key() -> Option<PathBuf> {
     variable(WRITER_KEY)

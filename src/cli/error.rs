@@ -12,6 +12,7 @@ use crate::catalog::live::LiveError;
 use crate::catalog::paths::PathError;
 use crate::catalog::select::SelectError;
 use crate::format::FormatError;
+use crate::plan::PlanError;
 use crate::repo::RepoError;
 use crate::retention::policy::PolicyError;
 use crate::snapshot::SnapshotError;
@@ -186,6 +187,13 @@ fn advice_for(error: &StoreError) -> &'static str {
         }
         io::ErrorKind::DirectoryNotEmpty => "name a directory that is empty or does not exist",
         _ => "",
+    }
+}
+
+impl From<PlanError> for CommandError {
+    fn from(error: PlanError) -> Self {
+        let next = error.next();
+        Self::of(Exit::Usage, &error).next(next)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod table;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -50,6 +51,9 @@ struct Global {
         value_hint = clap::ValueHint::DirPath
     )]
     repo: Option<OsString>,
+    /// The plan; lifeboat.toml in the current directory or above it if not given
+    #[arg(short, long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    config: Option<PathBuf>,
     /// No progress and no summaries; errors and warnings remain
     #[arg(short, long, global = true)]
     quiet: bool,

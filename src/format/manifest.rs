@@ -27,6 +27,7 @@ pub const MAX_NAME: usize = 255;
 /// The path of a root itself.
 pub const ROOT: &[u8] = b".";
 const PATH: &[u8] = b"{\"path\":";
+const DATABASE: &[u8] = b",\"database\":true";
 const CHUNKS: &[u8] = b",\"chunks\":[";
 
 /// What kind of thing an entry is.
@@ -123,6 +124,9 @@ pub struct Entry {
     pub holes: Vec<(u64, u64)>,
     /// The file never held still while it was read.
     pub torn: bool,
+    /// The content is a database, copied whole by its own means: it holds one moment, its log is merged into it, and what
+    /// lies beside it on the source host (log, journal) is not part of the snapshot.
+    pub database: bool,
     /// The pieces of the content, holes left out.
     pub chunks: Vec<ChunkId>,
 }
@@ -215,6 +219,7 @@ impl Entry {
             xattrs: Vec::new(),
             holes: Vec::new(),
             torn: false,
+            database: false,
             chunks: Vec::new(),
         }
     }
@@ -274,6 +279,9 @@ impl Entry {
         }
         if self.torn {
             out.extend_from_slice(b",\"torn\":true");
+        }
+        if self.database {
+            out.extend_from_slice(DATABASE);
         }
         for (i, chunk) in self.chunks.iter().enumerate() {
             out.extend_from_slice(if i == 0 { b",\"chunks\":[\"" } else { b",\"" });
@@ -347,6 +355,9 @@ impl Entry {
         let has_content = !self.chunks.is_empty() || !self.holes.is_empty();
         if has_content && !is(Type::File) {
             return Err("only files have content");
+        }
+        if self.database && !is(Type::File) {
+            return Err("only files are databases");
         }
         Ok(())
     }
@@ -430,6 +441,11 @@ pub fn line_path(line: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     crate::base::name::read_json(rest).map(|(path, _)| path)
 }
 
+/// True if an entry's line says that it is a database. Relies on the canonical form; a quote inside of a name is escaped.
+pub fn line_is_database(line: &[u8]) -> bool {
+    memchr::memmem::find(line, DATABASE).is_some()
+}
+
 /// The chunk ids of an entry's line, found without reading the rest of it. Relies on the
 /// canonical form: the chunks are the last key, and no other list ends with a string.
 ///
@@ -498,6 +514,8 @@ struct Line {
     #[serde(default)]
     torn: bool,
     #[serde(default)]
+    database: bool,
+    #[serde(default)]
     chunks: Vec<ChunkId>,
 }
 
@@ -557,6 +575,7 @@ impl Line {
             xattrs,
             holes: self.holes,
             torn: self.torn,
+            database: self.database,
             chunks: self.chunks,
         })
     }
@@ -651,6 +670,16 @@ mod tests {
             device: None,
         };
         Entry { chunks: vec![ChunkId::of(b"x"), ChunkId::of(b"y")], ..Entry::new(path.to_vec(), stat) }
+    }
+
+    // found by mutating lines: the parser quotes what it read as it stands
+    #[test]
+    fn an_error_moves_no_cursor() {
+        let mut line = Vec::new();
+        file(b"a").write_line(&mut line);
+        let text = String::from_utf8(line).unwrap().replacen("file", "\u{7f}\u{202e}ile", 1);
+        let error = Entry::read_line(text.trim_end().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(r"`\x7f\u{202e}ile`"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod record;
 pub mod repository;
 pub mod snapshot;
 
+use crate::base::name::shown_message;
+
 /// Why bytes are not what the format says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -50,7 +52,8 @@ pub enum FormatError {
 
 impl FormatError {
     pub(crate) fn malformed(what: &'static str, why: impl ToString) -> Self {
-        Self::Malformed { what, why: why.to_string() }
+        // a parser's message may quote what it read, which is hostile
+        Self::Malformed { what, why: shown_message(&why.to_string()) }
     }
 }
 

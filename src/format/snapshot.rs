@@ -1,5 +1,7 @@
 //! Snapshot documents (section 8) and tombstones (section 10).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{List, MAX_LEVEL};
@@ -14,6 +16,8 @@ pub const MAX_BYTES: u64 = 64 << 20;
 pub const MAX_PROBLEMS: usize = 1000;
 /// At most this many packs are listed in the document itself.
 pub const MAX_PACKS: usize = 256;
+/// At most so many databases are described; the rest is saved all the same.
+pub const MAX_DATABASES: usize = 256;
 /// The namespace of a document's signature.
 pub const NAMESPACE: &str = "lifeboat-snapshot";
 
@@ -61,6 +65,9 @@ pub struct Document {
     /// What could not be read or kept.
     #[serde(default)]
     pub problems: Vec<SourceProblem>,
+    /// What the databases among the files held: at most [`MAX_DATABASES`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<Database>,
     /// The writer's session object.
     #[serde(default)]
     pub session: Option<String>,
@@ -105,6 +112,28 @@ pub struct Statistics {
     pub torn: u64,
     /// Entries that could not be read and are not in it, or not whole.
     pub skipped: u64,
+}
+
+/// What a database held when it was copied: what must hold again when it comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// Absolute path on the source host.
+    pub path: Name,
+    /// Which kind: `sqlite`.
+    pub kind: String,
+    /// When it was copied: the moment that the copy holds lies shortly before.
+    pub at: Timestamp,
+    /// SHA-256 over its schema, in hexadecimal (format.md, section 8).
+    pub schema: String,
+    /// The number that applications keep their schema's version in.
+    #[serde(default)]
+    pub user_version: i64,
+    /// Rows of each table, as far as they were counted.
+    #[serde(default)]
+    pub tables: BTreeMap<String, u64>,
+    /// Tables whose rows were not counted.
+    #[serde(default)]
+    pub uncounted: u64,
 }
 
 /// Something that could not be read or kept.

@@ -28,6 +28,14 @@ pub struct Act {
 /// If it could not be written. The operation that it tells of is done all the same: the caller
 /// reports the error and goes on.
 pub fn append(repo: &Repo, key: &WriterKey, act: Act) -> Result<RecordId> {
+    Ok(write(repo, key, act)?.0)
+}
+
+/// Like [`append`], and tells where in the chain the act is.
+///
+/// # Errors
+/// As [`append`].
+pub fn write(repo: &Repo, key: &WriterKey, act: Act) -> Result<(RecordId, Record)> {
     let writer = key.public().writer_name();
     let (sequence, previous) = next(repo, &writer)?;
     let record = Record {
@@ -50,7 +58,7 @@ pub fn append(repo: &Repo, key: &WriterKey, act: Act) -> Result<RecordId> {
     store.sync()?;
     store.create(&Key::record(&writer, sequence, id), &bytes)?;
     store.sync()?;
-    Ok(id)
+    Ok((id, record))
 }
 
 // The number after the newest record, and that record. Names are enough: what they name is looked at by

@@ -8,7 +8,7 @@ mod append;
 pub mod chain;
 mod read;
 
-pub use append::{Act, append};
+pub use append::{Act, append, write};
 pub use chain::{Fault, FaultKind, verify_chain};
 pub use read::{Logbook, Logged, head, last, read};
 

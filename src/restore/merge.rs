@@ -12,6 +12,7 @@ use super::live::{Meeting, meet};
 use super::tree::{Run, Stack, split};
 use super::{Overwrite, Placement, RestoreError};
 use crate::base::Name;
+use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
 use crate::sys::attributes::Handle;
@@ -36,6 +37,8 @@ struct Merge<'o> {
     // the subtree being passed over, and whether it is doomed
     inside: Option<(Vec<u8>, bool)>,
     names: Names,
+    // the last database that is brought to the snapshot's state
+    database: Option<Vec<u8>>,
 }
 
 impl<'o> Run<'o, '_> {
@@ -56,6 +59,7 @@ impl<'o> Run<'o, '_> {
             delete: delete && self.options.selection.is_everything(),
             inside: None,
             names: Names::default(),
+            database: None,
         };
         // a file by itself: only its own name is looked at
         let single = merge.next.as_ref().is_some_and(|e| e.path != ROOT && e.stat.kind != Type::Dir);
@@ -121,6 +125,9 @@ impl<'o> Run<'o, '_> {
             self.shared.collector.problem(&problem.path, "directory-unreadable", &problem.error);
         }
         while let Some(entry) = merge.next.take() {
+            if entry.database && compare_entries(&entry.path, visit.path).is_lt() {
+                merge.database = Some(entry.path.clone());
+            }
             match compare_entries(&entry.path, visit.path) {
                 std::cmp::Ordering::Less => {
                     self.put(&mut merge.stack, entry)?;
@@ -141,6 +148,11 @@ impl<'o> Run<'o, '_> {
     }
 
     fn extra(&mut self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
+        // a log of what was there would be merged into the database that comes, and spoil it
+        let owner = sqlite::owner_of(visit.path).filter(|owner| merge.database.as_deref() == Some(*owner));
+        if owner.is_some() && visit.item.live.stat.kind == Type::File {
+            return self.remove_side_file(visit);
+        }
         let kept = visit.path == b"lost+found" || visit.path == ROOT;
         if visit.item.live.stat.kind == Type::Dir {
             merge.inside = Some((visit.path.to_vec(), merge.delete && !kept));
@@ -153,6 +165,16 @@ impl<'o> Run<'o, '_> {
             let (name, path) = (name.to_vec(), visit.path.to_vec());
             self.doomed.push(Doomed { dir, name, path, entries: 1 });
         }
+    }
+
+    fn remove_side_file(&self, visit: &Visit<'_>) {
+        if !self.options.dry_run
+            && let Err(e) = rustix::fs::unlinkat(visit.dir, &visit.item.name[..], AtFlags::empty())
+        {
+            self.shared.collector.problem(visit.path, "not-removed", e);
+            return;
+        }
+        self.shared.collector.report().deleted += 1;
     }
 
     fn meet(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
@@ -177,6 +199,9 @@ impl<'o> Run<'o, '_> {
         let linked = entry.stat.links > 1 || entry.hardlink.is_some();
         if linked && matches!(found, Meeting::Same | Meeting::Attributes) {
             found = self.meet_link(&entry, &path, (live.dev, live.stat.inode), found);
+        }
+        if entry.database && found != Meeting::Keep {
+            merge.database = Some(path.clone());
         }
         match found {
             Meeting::Same => self.shared.collector.report().unchanged += 1,

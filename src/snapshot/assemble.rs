@@ -12,7 +12,7 @@ use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
 use crate::base::id::PackId;
 use crate::format::manifest::{ChunkRef, Entry, List, Stat, Type, line_chunks};
-use crate::format::snapshot::{MAX_PROBLEMS, SourceProblem, Statistics};
+use crate::format::snapshot::{Database, MAX_DATABASES, MAX_PROBLEMS, SourceProblem, Statistics};
 use crate::repo::manifest_writer::ManifestWriter;
 use crate::repo::pack_writer::PackWriter;
 use crate::repo::writer::Writer;
@@ -82,6 +82,8 @@ pub struct Totals {
     pub statistics: Statistics,
     /// What could not be read.
     pub problems: Vec<SourceProblem>,
+    /// What the databases hold.
+    pub databases: Vec<Database>,
     /// Entries that are new, changed or deleted.
     pub differences: u64,
     // which of the index's packs are needed
@@ -123,6 +125,13 @@ impl Totals {
             None => all = false,
         })?;
         Ok(all)
+    }
+
+    /// Notes what a database holds, if there is room for it.
+    pub fn add_database(&mut self, database: Database) {
+        if self.databases.len() < MAX_DATABASES {
+            self.databases.push(database);
+        }
     }
 
     /// Notes a problem with a source and tells the observer.
@@ -329,6 +338,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
             self.totals.problem(self.observer, path, code, text);
         }
         self.totals.statistics.torn += u64::from(file.torn);
+        if let Some(database) = file.database {
+            self.totals.add_database(Database { path: absolute(&self.root, &file.path), ..*database });
+        }
         if file.line.is_empty() {
             // deleted between the walk and the reading: not part of the tree any more
             if file.problem.as_ref().is_none_or(|p| p.0 != "file-vanished") {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::content::{Chunks, ContentError, ContentWriter, FileSource};
+use super::databases::{self, Databases};
 use crate::base::Name;
 use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, MAX_LINE, Type};
+use crate::format::snapshot::Database;
 use crate::repo::RepoError;
 use crate::sys::attributes::{Handle, flags, holes, xattrs};
 use crate::sys::names::Names;
@@ -42,6 +44,8 @@ pub struct FileDone {
     pub torn: bool,
     /// Why it could not be read, or only torn.
     pub problem: Option<(&'static str, String)>,
+    /// What it held, if it is a database; its path is relative to the root.
+    pub database: Option<Box<Database>>,
 }
 
 /// A file that was read, whose line may wait for the id of its content.
@@ -88,9 +92,26 @@ pub fn store_file(
     job: FileJob,
     content: &mut ContentWriter<'_>,
     names: &mut Names,
+    databases: Option<&Databases<'_>>,
 ) -> Result<FileRead, RepoError> {
-    let mut done = FileDone { path: job.path, line: Vec::new(), size: 0, torn: false, problem: None };
+    let mut done =
+        FileDone { path: job.path, line: Vec::new(), size: 0, torn: false, problem: None, database: None };
     let mut before = job.live;
+    if let Some(databases) = databases.filter(|_| databases::may_be(&before))
+        && let Some(copied) = databases.try_copy(&job.dir, &job.name, content)?
+    {
+        match copied {
+            Ok((mut entry, database)) => {
+                entry.path.clone_from(&done.path);
+                add_names(&mut entry, names);
+                done.size = entry.stat.size;
+                done.database = Some(Box::new(database));
+                done.describe(&entry);
+                return Ok(FileRead { done, waiting: None });
+            }
+            Err(problem) => done.problem = Some(problem),
+        }
+    }
     for attempt in 1..=TRIES {
         let last = attempt == TRIES;
         match read_once(&job.dir, &job.name, &mut before, last, content) {
@@ -98,8 +119,10 @@ pub fn store_file(
                 entry.path.clone_from(&done.path);
                 add_names(&mut entry, names);
                 done.size = entry.stat.size;
+                // a database that could not be locked may be torn although its file held still
+                entry.torn |= done.problem.as_ref().is_some_and(|p| p.0 == databases::LOCKED);
                 done.torn = entry.torn;
-                if entry.torn {
+                if entry.torn && done.problem.is_none() {
                     let why = "it changed each time it was read; what was read last is kept";
                     done.problem = Some(("file-torn", why.to_owned()));
                 }

@@ -8,6 +8,7 @@ mod assemble;
 mod changes;
 mod command;
 mod content;
+mod databases;
 mod dry;
 mod files;
 mod pool;
@@ -55,6 +56,8 @@ pub struct Options {
     pub level: i32,
     /// How many threads read and compress.
     pub workers: usize,
+    /// Read databases as they lie, with their logs, instead of copying them by their own means.
+    pub plain_databases: bool,
     /// Walk and compare only; store nothing. `stored_bytes` then says how many bytes would be read.
     pub dry_run: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::content::{ContentWriter, Piece, Share};
+use super::databases::Databases;
 use super::files::{FileDone, FileJob, store_file};
 use crate::base::event::{Event, Observer};
 use crate::chunker::Cutter;
@@ -44,17 +45,19 @@ pub struct Pool<'w> {
     stopped: AtomicBool,
     error: Mutex<Option<RepoError>>,
     dense: Dense<'w>,
+    databases: Option<&'w Databases<'w>>,
 }
 
 impl<'w> Pool<'w> {
     /// Workers that take runs from one channel and put what came of them into the other. Small chunks
-    /// that cannot be compressed go to `dense`.
+    /// that cannot be compressed go to `dense`; databases are copied by `databases`, or read like other files.
     pub fn new(
         writer: &'w Writer,
         observer: &'w dyn Observer,
         runs: Receiver<Run>,
         done: Sender<RunDone>,
         dense: Dense<'w>,
+        databases: Option<&'w Databases<'w>>,
     ) -> Self {
         Self {
             writer,
@@ -66,6 +69,7 @@ impl<'w> Pool<'w> {
             stopped: AtomicBool::new(false),
             error: Mutex::new(None),
             dense,
+            databases,
         }
     }
 
@@ -140,7 +144,7 @@ impl<'w> Pool<'w> {
             if self.is_stopped() || self.observer.interrupted() {
                 return Err(RepoError::Interrupted);
             }
-            let read = store_file(job, content, names)?;
+            let read = store_file(job, content, names, self.databases)?;
             self.observer.event(Event::Advanced { entries: 1, bytes: read.size() });
             files.push(read);
         }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::assemble::{Assembler, Compared, Totals};
 use super::changes::Parent;
 use super::command::store_output;
+use super::databases::Databases;
 use super::pool::Pool;
 use super::tree::TreeWalk;
 use super::{Options, Outcome, SnapshotError};
@@ -147,7 +148,9 @@ fn store_all(
     let dense = Mutex::new(PackWriter::new(writer, Kind::Content)?);
     let add_dense =
         |id, content: &[u8]| dense.lock().unwrap_or_else(PoisonError::into_inner).add_hashed(id, content);
-    let pool = Pool::new(writer, observer, taken, done, &add_dense);
+    let clock = repo.clock();
+    let databases = (!options.plain_databases).then(|| Databases::new(&clock, observer));
+    let pool = Pool::new(writer, observer, taken, done, &add_dense, databases.as_ref());
     let roots = std::thread::scope(|scope| {
         let mut workers = Vec::new();
         if options.command.is_none() {
@@ -240,8 +243,12 @@ fn walk_root(
         Some((r, p)) => Parent::new(&mut chunks, &r.manifest, p.document.started)?,
         None => Parent::none(),
     };
-    let mut walk = TreeWalk::new(assembler, cursor, observer, options.rehash, name.clone());
+    let mut walk = TreeWalk::new(assembler, cursor, observer, options, name.clone());
     walk.run(root, options)?;
+    let kept = std::mem::take(&mut walk.kept_databases);
+    let known = same.map_or(&[][..], |(_, p)| &p.document.databases);
+    let kept = known.iter().filter(|d| kept.contains(&d.path)).cloned();
+    kept.for_each(|database| walk.assembler.totals().add_database(database));
     let deleted = walk.parent.finish()?;
     walk.assembler.totals().differences += deleted;
     let TreeWalk { assembler, .. } = walk;
@@ -278,6 +285,7 @@ fn describe(repo: &Repo, options: &Options, started: Timestamp, roots: Vec<Root>
         packs_chunk: None,
         statistics: Default::default(),
         problems: Vec::new(),
+        databases: Vec::new(),
         session: None,
         logbook: None,
     }
@@ -308,6 +316,7 @@ fn commit(
     document.statistics = totals.statistics;
     document.statistics.stored_bytes = writer.stored_bytes();
     document.problems = totals.problems;
+    document.databases = totals.databases;
     document.finished = repo.clock().now();
     let id = writer.finish(repo, &document, &needed, key)?;
     Ok(Outcome { id: Some(id), parent, statistics: document.statistics })

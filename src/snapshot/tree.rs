@@ -1,6 +1,6 @@
 //! One root: the walk, step by step against the parent's manifest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,10 +11,10 @@ use rustix::fs::{Mode, OFlags};
 use super::assemble::{Assembler, Compared};
 use super::changes::Parent;
 use super::files::{FileJob, absolute};
-use super::{Options, SnapshotError};
+use super::{Options, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Observer};
-use crate::format::manifest::{Entry, ROOT, Stat, Type, write_stat};
+use crate::format::manifest::{Entry, ROOT, Stat, Type, line_is_database, write_stat};
 use crate::repo::RepoError;
 use crate::sys::names::Names;
 use crate::tree::exclude::{Excludes, LeftOut};
@@ -71,6 +71,9 @@ pub struct TreeWalk<'t, 'a, 'w, 'p, 'r> {
     pub rehash: bool,
     /// The root's path.
     pub root: Name,
+    /// Databases that are as they were, by their absolute paths.
+    pub kept_databases: HashSet<Name>,
+    plain_databases: bool,
     names: Names,
     // the first path of each inode with several names
     linked: HashMap<(u64, u64), Vec<u8>>,
@@ -84,11 +87,22 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         assembler: Assembler<'a, 'w>,
         parent: Parent<'p, 'r>,
         observer: &'t dyn Observer,
-        rehash: bool,
+        options: &Options,
         root: Name,
     ) -> Self {
-        let (names, linked, expected) = (Names::default(), HashMap::new(), Vec::new());
-        Self { assembler, parent, observer, rehash, root, names, linked, expected, seen: 0 }
+        Self {
+            assembler,
+            parent,
+            observer,
+            rehash: options.rehash,
+            root,
+            kept_databases: HashSet::new(),
+            plain_databases: options.plain_databases,
+            names: Names::default(),
+            linked: HashMap::new(),
+            expected: Vec::new(),
+            seen: 0,
+        }
     }
 
     /// Does it.
@@ -141,6 +155,9 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             totals.problem(self.observer, path, "directory-unreadable", &text);
         }
         let stat = visit.item.live.stat;
+        if !self.plain_databases && databases::belongs_to_one(visit.dir, visit.item) {
+            return Ok(());
+        }
         let known = self.parent.seek(visit.path)?;
         let first = self.first_name(&visit);
         self.expected.clear();
@@ -183,6 +200,10 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         if stat.links > 1 && self.parent.entry().is_none_or(|e| e.hardlink.as_deref() != first) {
             return Ok(false);
         }
+        let database = databases::may_be(&visit.item.live) && line_is_database(line);
+        if database && (self.plain_databases || databases::has_log(visit.dir, &visit.item.name)) {
+            return Ok(false);
+        }
         if stat.kind == Type::File && stat.size > 0 {
             let writer = self.assembler.writer();
             if !self.assembler.totals().need_line(line, writer)? {
@@ -190,6 +211,9 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             }
         }
         self.assembler.count(stat, Compared::Unchanged);
+        if database {
+            self.kept_databases.insert(absolute(&self.root, visit.path));
+        }
         let is_first = stat.links > 1 && first.is_none() && stat.kind == Type::File;
         self.assembler.add_line(visit.path, line, stat.size_of_file(), chunk, is_first)?;
         Ok(true)

@@ -7,5 +7,7 @@ pub mod filter;
 pub mod host;
 pub mod names;
 pub mod namespace;
+pub mod process;
+pub mod process_tree;
 pub mod sha256;
 pub mod space;

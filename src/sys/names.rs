@@ -41,3 +41,14 @@ impl Names {
         *self.group_numbers.entry(name.clone()).or_insert_with(ask)
     }
 }
+
+/// The user's number, group and further groups, by name or number.
+pub fn user_with_groups(name: &str) -> Option<(u32, u32, Vec<u32>)> {
+    let user = match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)).ok().flatten(),
+        Err(_) => User::from_name(name).ok().flatten(),
+    }?;
+    let text = std::ffi::CString::new(user.name.as_bytes()).ok()?;
+    let groups = nix::unistd::getgrouplist(&text, user.gid).unwrap_or_default();
+    Some((user.uid.as_raw(), user.gid.as_raw(), groups.into_iter().map(Gid::as_raw).collect()))
+}

@@ -2,6 +2,8 @@
 //!
 //! Everything here is meant for the sandbox's helper, a process of one thread that `exec` has just begun.
 
+#![allow(unsafe_code)]
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};

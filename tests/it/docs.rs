@@ -6,9 +6,10 @@ use std::path::Path;
 use lifeboat::base::Exit;
 
 #[expect(clippy::disallowed_methods, reason = "a switch for developers")]
-fn check(page: &str, expected: &str) {
+pub fn check(page: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
     if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
@@ -31,7 +32,7 @@ fn section(page: &mut String, command: &mut clap::Command, name: &str) {
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     write!(page, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()).unwrap();
     for inner in command.get_subcommands_mut() {
-        if inner.get_name() != "help" {
+        if inner.get_name() != "help" && !inner.is_hide_set() {
             let name = format!("{name} {}", inner.get_name());
             section(page, inner, &name);
         }

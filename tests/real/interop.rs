@@ -69,3 +69,31 @@ fn stock_ssh_keygen_checks_the_signature_of_a_snapshot() {
                   -s snapshots/$2.sig < snapshots/$2.json";
     run(Command::new("bash").args(["-c", script, "-"]).arg(env.repo()).arg(&id)).ok();
 }
+
+#[test]
+fn stock_ssh_keygen_checks_the_head_of_the_logbook() {
+    if !have(&["ssh-keygen", "sha256sum"]) {
+        return;
+    }
+    let env = TestEnv::new();
+    fs::create_dir(env.path("source")).unwrap();
+    env.snapshot(&env.path("source"));
+    env.lifeboat(&["log", "add", "--sign-off", "Grace"]).ok();
+    // as docs/evidence.md tells auditors
+    let script = "cd \"$1\" && for key in writers/*.pub; do printf 'writer namespaces=\"lifeboat-record\" %s\\n' \"$(cat \"$key\")\"; \
+                  done > ../allowed && head=$(ls records/*/*.json | tail -n 1) && echo \"$head\" && sha256sum < \"$head\" && \
+                  ssh-keygen -Y verify -f ../allowed -I writer -n lifeboat-record -s \"${head%.json}.sig\" < \"$head\"";
+    let verify = || run(Command::new("bash").args(["-c", script, "-"]).arg(env.repo()));
+    let done = verify().ok();
+    let mut lines = done.stdout.lines();
+    let (head, hash) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(head.contains(hash.split(' ').next().unwrap()), "{head} is not named by {hash}");
+    let printed = env.lifeboat(&["log", "verify"]).ok().stdout;
+    assert!(printed.contains(hash.split(' ').next().unwrap()), "{printed}");
+    let file = env.repo().join(head);
+    let altered = fs::read_to_string(&file).unwrap().replace("Grace", "Graze");
+    run(Command::new("chmod").arg("u+w").arg(&file)).ok();
+    fs::write(&file, altered).unwrap();
+    assert_ne!(verify().code, 0, "what was altered is refused");
+    env.lifeboat(&["log", "verify"]).exits(40);
+}

@@ -8,7 +8,9 @@
 #![expect(clippy::disallowed_methods, reason = "the tests have an environment of their own")]
 
 mod crash;
+mod databases;
 mod env;
 mod fidelity;
 mod interop;
 mod layering;
+mod sample;

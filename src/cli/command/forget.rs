@@ -18,6 +18,7 @@ use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::{Context, whoami};
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
+use crate::evidence;
 use crate::format::snapshot::Tombstone;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
@@ -101,7 +102,7 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
         return undo(args, context, &repo, &snapshots, &filters);
     }
     let judged = if args.snapshots.is_empty() {
-        by_policy(args, context, &snapshots, &filters)?
+        by_policy(args, context, &repo, &snapshots, &filters)?
     } else {
         named(args, &snapshots, &filters)?.into_iter().map(|s| describe(s, false, Vec::new())).collect()
     };
@@ -147,6 +148,7 @@ fn policy(args: &ForgetArgs) -> Policy {
 fn by_policy(
     args: &ForgetArgs,
     context: &Context,
+    repo: &Repo,
     snapshots: &[Snapshot],
     filters: &Filters,
 ) -> Result<Vec<Judged>, CommandError> {
@@ -156,7 +158,9 @@ fn by_policy(
             .next("name snapshots, or give rules such as --keep-daily 7 --keep-weekly 5"));
     }
     let found = listed(snapshots, filters, false);
-    let candidates: Vec<Candidate> = found.iter().map(|snapshot| candidate(snapshot)).collect();
+    let passed = evidence::last_passed(repo)?;
+    let candidates: Vec<Candidate> =
+        found.iter().map(|snapshot| candidate(snapshot, passed.contains_key(&snapshot.id))).collect();
     let judgements = judge(&policy, &candidates, context.clock().now())?;
     let judged = |(snapshot, Judgement { keep, reasons, .. }): (&&Snapshot, Judgement)| {
         describe(snapshot, keep, reasons)
@@ -164,8 +168,7 @@ fn by_policy(
     Ok(found.iter().zip(judgements).map(judged).collect())
 }
 
-// Drills are recorded in the logbook, which nothing writes yet.
-fn candidate(snapshot: &Snapshot) -> Candidate {
+fn candidate(snapshot: &Snapshot, drilled: bool) -> Candidate {
     let document = &snapshot.document;
     Candidate {
         id: snapshot.id,
@@ -173,7 +176,7 @@ fn candidate(snapshot: &Snapshot) -> Candidate {
         sequence: document.sequence,
         taken: document.started,
         tags: document.tags.iter().map(|tag| String::from_utf8_lossy(&tag.0).into_owned()).collect(),
-        drilled: false,
+        drilled,
         partial: document.is_partial(),
     }
 }

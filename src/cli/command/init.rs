@@ -1,13 +1,17 @@
 //! `init`: a new repository.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::base::Exit;
 use crate::base::name::{Name, shown};
-use crate::cli::context::{Context, whoami};
+use crate::cli::context::{Context, absolute, whoami};
 use crate::cli::error::CommandError;
+use crate::plan;
 use crate::repo::keys::WriterKey;
 use crate::repo::open;
 use crate::store::local::LocalStore;
@@ -18,13 +22,18 @@ use crate::store::{Key, Store};
 /// The directory must be empty or not exist. The key that signs this host's snapshots is made too, unless
 /// there is one already.
 #[derive(clap::Args)]
-pub struct InitArgs {}
+pub struct InitArgs {
+    /// Also write a first plan for the application in this directory, from what is found there
+    #[arg(long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
+    plan: Option<PathBuf>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// If there is a repository already, or none can be made.
-pub fn run(_: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
+pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
+    let planned = args.plan.as_deref().map(first_plan).transpose()?;
     let location = context.location()?;
     let shown_location = Name::from(location.as_os_str()).shown();
     if LocalStore::open(&location).size(&Key::repository()).is_ok() {
@@ -41,6 +50,9 @@ pub fn run(_: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
     let digest = crate::verify::config_digest(&repo)?;
     context.record(&repo, &key, "init", json!({ crate::verify::CONFIG_FIELD: digest }));
     drop(repo);
+    if let Some((path, text)) = &planned {
+        write_plan(path, text, context)?;
+    }
     let (fingerprint, key_path) = (key.public().fingerprint(), Name::from(key_path.as_os_str()));
     if context.json() {
         context.document(&json!({
@@ -48,6 +60,7 @@ pub fn run(_: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
             "location": Name::from(location.as_os_str()),
             "created": config.created,
             "writer": {"fingerprint": fingerprint, "key": key_path},
+            "plan": planned.as_ref().map(|(path, _)| Name::from(path.as_os_str())),
         }))?;
         return Ok(Exit::Done);
     }
@@ -61,6 +74,32 @@ pub fn run(_: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
         shown(&key_path.0),
     ));
     Ok(Exit::Done)
+}
+
+// Looked at before anything is made.
+fn first_plan(directory: &Path) -> Result<(PathBuf, String), CommandError> {
+    let directory = absolute(directory)?;
+    let path = directory.join(plan::FILE);
+    let shown = |path: &Path| Name::from(path.as_os_str()).shown();
+    if !directory.is_dir() {
+        let text = format!("{} is not a directory", shown(&directory));
+        return Err(CommandError::usage(text).next("name the directory of the application"));
+    }
+    if path.symlink_metadata().is_ok() {
+        let text = format!("{} exists already", shown(&path));
+        return Err(
+            CommandError::new(Exit::Failed, text).next("leave out --plan; lifeboat validate checks it")
+        );
+    }
+    Ok((path, plan::detect(&directory)))
+}
+
+fn write_plan(path: &Path, text: &str, context: &Context) -> Result<(), CommandError> {
+    let shown = Name::from(path.as_os_str()).shown();
+    let file = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    file.map_err(CommandError::io(format!("could not write {shown}")))?;
+    context.say(format!("wrote {shown}: look through it"));
+    Ok(())
 }
 
 /// The comment in a key of this host.

@@ -7,9 +7,11 @@ mod doctor;
 mod export;
 mod find;
 mod forget;
+mod health;
 mod history;
 mod init;
 mod key;
+mod log;
 mod ls;
 mod prune;
 mod repair;
@@ -18,6 +20,7 @@ mod show;
 mod snapshot;
 mod snapshots;
 mod try_it;
+mod validate;
 mod verify;
 
 use super::context::Context;
@@ -34,6 +37,7 @@ pub enum Command {
     #[command(visible_alias = "list")]
     Snapshots(snapshots::SnapshotsArgs),
     Show(show::ShowArgs),
+    Log(log::LogArgs),
     Ls(ls::LsArgs),
     Find(find::FindArgs),
     History(history::HistoryArgs),
@@ -47,10 +51,16 @@ pub enum Command {
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
+    Health(health::HealthArgs),
+    Validate(validate::ValidateArgs),
+    #[command(name = "show-config")]
+    ShowConfig(validate::ShowConfigArgs),
     Doctor(doctor::DoctorArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
+    #[command(name = "__check", hide = true)]
+    OneCheck(health::OneArgs),
 }
 
 /// Does it.
@@ -64,6 +74,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Snapshot(args) => snapshot::run(args, context),
         Command::Snapshots(args) => snapshots::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Log(args) => log::run(args, context),
         Command::Ls(args) => ls::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::History(args) => history::run(args, context),
@@ -74,6 +85,10 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Verify(args) => verify::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Repair(args) => repair::run(args, context),
+        Command::Health(args) => health::run(args, context),
+        Command::Validate(args) => validate::run(args, context),
+        Command::ShowConfig(args) => validate::show_config(args, context),
+        Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Try(args) => try_it::run(args, context),

@@ -12,7 +12,8 @@ use crate::catalog::list::choose;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
-use crate::format::snapshot::{Root, SourceProblem};
+use crate::evidence::{self, Passed};
+use crate::format::snapshot::{Database, Root, SourceProblem};
 use crate::repo::documents::{Signed, Snapshot};
 
 /// Show what a snapshot says of itself, and who signed it
@@ -33,6 +34,8 @@ struct Answer<'s> {
     signer: Option<&'s str>,
     manifests: Vec<Manifest<'s>>,
     problems: &'s [SourceProblem],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    databases: &'s [Database],
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
     let wanted = args::snapshot(&args.snapshot)?;
     let snapshot = choose(&wanted, &snapshots, &args.filters.filters(context)?)?;
     let signed = repo.signed(snapshot.id, &repo.writers()?)?;
+    let passed = evidence::last_passed(&repo)?;
     if context.json() {
         let (word, signer) = match &signed {
             Signed::By(who) => ("known", Some(who.as_str())),
@@ -62,14 +66,15 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
         let manifests = snapshot.document.roots.iter().map(manifest).collect();
         let problems = &snapshot.document.problems;
         context.document(&Answer {
-            listed: Listed::new(snapshot),
+            listed: Listed::new(snapshot, &passed),
             signed: word,
             signer,
             manifests,
             problems,
+            databases: &snapshot.document.databases,
         })?;
     } else {
-        context.print(&text(snapshot, &signed))?;
+        context.print(&text(snapshot, &signed, passed.get(&snapshot.id)))?;
     }
     Ok(Exit::Done)
 }
@@ -78,7 +83,7 @@ fn manifest(root: &Root) -> Manifest<'_> {
     Manifest { path: &root.path, command: root.command.as_deref(), entries: root.manifest.entries }
 }
 
-fn text(snapshot: &Snapshot, signed: &Signed) -> String {
+fn text(snapshot: &Snapshot, signed: &Signed, passed: Option<&Passed>) -> String {
     let document = &snapshot.document;
     let s = &document.statistics;
     let id = |id: Option<crate::base::SnapshotId>| id.map_or_else(|| "none".to_owned(), |id| id.short());
@@ -113,6 +118,10 @@ fn text(snapshot: &Snapshot, signed: &Signed) -> String {
             Signed::Missing => "not at all".to_owned(),
         },
     ));
+    if let Some(drill) = passed {
+        let text = format!("passed {} UTC, run {}", drill.at.shown(), shown(drill.run_id.as_bytes()));
+        lines.push(("drilled", text));
+    }
     if snapshot.forgotten {
         lines.push(("forgotten", "yes; lifeboat forget --undo takes that back until a prune".to_owned()));
     }
@@ -146,13 +155,23 @@ fn text(snapshot: &Snapshot, signed: &Signed) -> String {
             of.unwrap_or_default()
         ));
     }
+    for database in &document.databases {
+        let rows: u64 = database.tables.values().fold(0, |sum, rows| sum.saturating_add(*rows));
+        text.push_str(&format!(
+            "database   {} ({}): {} with {}\n",
+            database.path.shown(),
+            shown(database.kind.as_bytes()),
+            size::plural(database.tables.len() as u64, "table"),
+            size::plural(rows, "row")
+        ));
+    }
     text.push_str(&problems(snapshot));
     text
 }
 
 fn problems(snapshot: &Snapshot) -> String {
     let s = &snapshot.document.statistics;
-    if !snapshot.document.is_partial() {
+    if snapshot.document.problems.is_empty() && !snapshot.document.is_partial() {
         return String::new();
     }
     let mut text = format!(

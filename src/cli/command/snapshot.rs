@@ -47,6 +47,9 @@ pub struct SnapshotArgs {
     /// Read every file again, whatever its size and times say
     #[arg(long)]
     rehash: bool,
+    /// Read SQLite databases as they lie, with their logs, instead of copying each whole by SQLite's backup
+    #[arg(long)]
+    plain_databases: bool,
     /// Take no snapshot if nothing has changed
     #[arg(long)]
     skip_if_unchanged: bool,
@@ -120,6 +123,7 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
         host: args.host.as_deref().map_or(host, Name::from),
         user,
         level: args.compression,
+        plain_databases: args.plain_databases,
         workers: args.jobs.map_or_else(worker_count, usize::from),
         dry_run: args.dry_run,
     })

@@ -1,5 +1,7 @@
 //! `snapshots`: a table of what there is.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::base::Exit;
@@ -12,6 +14,7 @@ use crate::cli::args::FilterArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
+use crate::evidence::{self, Passed};
 use crate::format::snapshot::Statistics;
 use crate::repo::documents::Snapshot;
 
@@ -44,11 +47,13 @@ pub struct Listed<'s> {
     statistics: &'s Statistics,
     forgotten: bool,
     partial: bool,
+    /// When it last passed a drill, unless it failed one since.
+    drilled: Option<Timestamp>,
 }
 
 impl<'s> Listed<'s> {
     /// From a document.
-    pub fn new(snapshot: &'s Snapshot) -> Self {
+    pub fn new(snapshot: &'s Snapshot, passed: &BTreeMap<SnapshotId, Passed>) -> Self {
         let document = &snapshot.document;
         Self {
             id: snapshot.id,
@@ -67,6 +72,7 @@ impl<'s> Listed<'s> {
             statistics: &document.statistics,
             forgotten: snapshot.forgotten,
             partial: document.is_partial(),
+            drilled: passed.get(&snapshot.id).map(|drill| drill.at),
         }
     }
 }
@@ -84,17 +90,18 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit, CommandError
     let repo = context.open_repo()?;
     let snapshots = context.snapshots(&repo)?;
     let found = listed(&snapshots, &args.filters.filters(context)?, args.all);
+    let passed = evidence::last_passed(&repo)?;
     if context.json() {
-        context.document(&Answer { snapshots: found.iter().map(|s| Listed::new(s)).collect() })?;
+        context.document(&Answer { snapshots: found.iter().map(|s| Listed::new(s, &passed)).collect() })?;
     } else if found.is_empty() {
         context.say("no snapshots");
     } else {
-        context.print(&table(&found, context))?;
+        context.print(&table(&found, &passed, context))?;
     }
     Ok(Exit::Done)
 }
 
-fn table(snapshots: &[&Snapshot], context: &Context) -> String {
+fn table(snapshots: &[&Snapshot], passed: &BTreeMap<SnapshotId, Passed>, context: &Context) -> String {
     let mut table = Table::new(&[
         ("id", Kind::Word),
         ("time (UTC)", Kind::Word),
@@ -115,7 +122,7 @@ fn table(snapshots: &[&Snapshot], context: &Context) -> String {
             size::count(document.statistics.files),
             size::bytes(document.statistics.bytes),
             size::bytes(document.statistics.stored_bytes),
-            marks(snapshot),
+            marks(snapshot, passed.get(&snapshot.id)),
             joined(document.roots.iter().map(|root| &root.path)),
         ]);
     }
@@ -123,8 +130,11 @@ fn table(snapshots: &[&Snapshot], context: &Context) -> String {
 }
 
 // Tags, and what else one must know.
-fn marks(snapshot: &Snapshot) -> String {
+fn marks(snapshot: &Snapshot, passed: Option<&Passed>) -> String {
     let mut marks: Vec<String> = snapshot.document.tags.iter().map(Name::shown).collect();
+    if let Some(drill) = passed {
+        marks.push(format!("(drilled {})", drill.at.0.format("%Y-%m-%d")));
+    }
     if snapshot.document.is_partial() {
         marks.push("(partial)".to_owned());
     }

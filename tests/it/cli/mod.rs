@@ -5,5 +5,7 @@ mod errors;
 mod export;
 mod forget;
 mod init;
+mod log;
+mod plan;
 mod snapshot;
 mod try_it;

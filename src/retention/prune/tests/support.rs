@@ -169,6 +169,7 @@ fn document(repo: &Repo, host: &str, manifest: List) -> Document {
         packs_chunk: None,
         statistics: Default::default(),
         problems: Vec::new(),
+        databases: Vec::new(),
         session: None,
         logbook: None,
     }

@@ -1,0 +1,166 @@
+//! `validate` and `show-config`: what the plan says, and whether it can be read.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::base::name::{Name, shown};
+use crate::base::{Exit, size};
+use crate::cli::context::Context;
+use crate::cli::error::CommandError;
+use crate::cli::table::{Kind, Table};
+use crate::plan::{self, Plan, PlanError};
+
+/// Check that the plan can be read
+///
+/// Unknown keys, wrong values and names that lead nowhere are told with file, line and column. Nothing is run.
+#[derive(clap::Args)]
+pub struct ValidateArgs {
+    /// Print the JSON Schema of a plan instead, for editors
+    #[arg(long)]
+    schema: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the plan is wrong.
+pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError> {
+    if args.schema {
+        let text =
+            serde_json::to_string_pretty(&plan::schema()).map_err(|e| CommandError::output(e.into()))?;
+        context.print(&(text + "\n"))?;
+        return Ok(Exit::Done);
+    }
+    let plan = match context.load_plan() {
+        Err(PlanError::Wrong { path, problems }) if context.json() => {
+            let problems: Vec<Value> = problems
+                .iter()
+                .map(|p| {
+                    let (line, column) = (p.place.map(|at| at.line), p.place.map(|at| at.column));
+                    json!({"line": line, "column": column, "message": p.message, "hint": p.hint})
+                })
+                .collect();
+            context.document(
+                &json!({"file": Name::from(path.as_os_str()), "valid": false, "problems": problems}),
+            )?;
+            return Ok(Exit::Usage);
+        }
+        other => other?,
+    };
+    let file = Name::from(plan.file().as_os_str());
+    if context.json() {
+        context.document(&json!({"file": file, "valid": true, "problems": []}))?;
+        return Ok(Exit::Done);
+    }
+    let count = |number: usize, noun| size::plural(number as u64, noun);
+    context.print(&format!(
+        "{} is a good plan for {}: {}, {}, {}\n",
+        file.shown(),
+        shown(plan.name().as_bytes()),
+        count(plan.check.len(), "check"),
+        count(plan.database.len(), "database"),
+        count(plan.runbook.len(), "runbook"),
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Show every setting and where it comes from
+///
+/// Where a setting can be given in several ways, a flag goes before a variable of the environment, and that
+/// before the plan. Values that are secrets are not shown.
+#[derive(clap::Args)]
+pub struct ShowConfigArgs {}
+
+/// A setting. Fields are added, never renamed.
+#[derive(Serialize)]
+struct Setting {
+    key: String,
+    value: Value,
+    source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the plan is wrong, or there is none.
+pub fn show_config(_: &ShowConfigArgs, context: &Context) -> Result<Exit, CommandError> {
+    let plan = context.plan()?;
+    let settings = settings(&plan, context)?;
+    if context.json() {
+        context.document(&json!({"file": Name::from(plan.file().as_os_str()), "settings": settings}))?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[("key", Kind::Text), ("value", Kind::Text), ("from", Kind::Text)]);
+    for setting in &settings {
+        let value = match &setting.value {
+            Value::Null => "-".to_owned(),
+            other => shown(other.to_string().as_bytes()).replace("\\\\", "\\"),
+        };
+        let from = match setting.line {
+            Some(line) => format!("{}:{line}", setting.source),
+            None => setting.source.clone(),
+        };
+        table.row([&shown(setting.key.as_bytes()), &value, &from]);
+    }
+    context.print(&table.render(context.width()))?;
+    Ok(Exit::Done)
+}
+
+fn settings(plan: &Plan, context: &Context) -> Result<Vec<Setting>, CommandError> {
+    let file = plan.file().file_name().map(|name| Name::from(name).shown()).unwrap_or_default();
+    let whole = serde_json::to_value(plan).map_err(|e| CommandError::output(e.into()))?;
+    let mut leaves = Vec::new();
+    walk(&whole, String::new(), &mut leaves);
+    let mut found: Vec<Setting> = leaves
+        .into_iter()
+        .map(|(key, value)| {
+            let place = plan.origin(&key);
+            let source = if place.is_some() { file.clone() } else { "default".to_owned() };
+            let value = if is_secret(&key) { "(not shown)".into() } else { value };
+            Setting { key, value, source, line: place.map(|place| place.line) }
+        })
+        .collect();
+    if let Some((location, source)) = context.location_source() {
+        found.retain(|setting| setting.key != "repository.location");
+        let value = Value::String(Name::from(location).shown());
+        let setting =
+            Setting { key: "repository.location".to_owned(), value, source: source.to_owned(), line: None };
+        let at =
+            found.iter().position(|setting| setting.key.starts_with("repository")).unwrap_or(found.len());
+        found.insert(at, setting);
+    }
+    Ok(found)
+}
+
+fn walk(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                walk(value, path, found);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) => {
+            for (i, value) in list.iter().enumerate() {
+                walk(value, format!("{path}[{i}]"), found);
+            }
+        }
+        Value::Object(_) if path.is_empty() => {}
+        leaf => found.push((path, leaf.clone())),
+    }
+}
+
+// URLs of webhooks carry their key, and so do some variables and headers.
+fn is_secret(key: &str) -> bool {
+    let last = key.rsplit('.').next().unwrap_or_default();
+    if key.starts_with("notify[") {
+        return matches!(last, "webhook" | "ping");
+    }
+    let upper = last.to_ascii_uppercase();
+    let is_named = ["PASS", "SECRET", "TOKEN", "KEY", "AUTH", "COOKIE", "CREDENTIAL"]
+        .iter()
+        .any(|word| upper.contains(word));
+    is_named && (key.contains("environment.") || key.contains("headers."))
+}

@@ -1,0 +1,271 @@
+//! SQLite (<https://www.sqlite.org/fileformat.html>).
+//!
+//! A database that somebody writes to is up to four files, and copying them one after the other gives a torn
+//! database now and then. So it is copied by the online backup API, inside one read transaction: what comes out is
+//! one file that holds one moment, and the write-ahead log has been merged into it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use sha2::{Digest as _, Sha256};
+
+use super::Facts;
+
+/// The first bytes of every SQLite database.
+pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// What SQLite puts beside a database: log, its shared index, rollback journal.
+pub const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+/// A database has at least this many bytes, and a multiple of them: the smallest page.
+pub const PAGE: u64 = 512;
+/// Rows are counted in at most so many tables of one database.
+pub const MAX_TABLES: usize = 256;
+/// So long a writer that holds the database alone is waited for.
+const BUSY: Duration = Duration::from_secs(10);
+/// How often a database that nobody had open is copied again because somebody came meanwhile.
+const TRIES: usize = 4;
+/// Pages copied between two looks whether somebody wants an end.
+const STEP: i32 = 4096;
+
+/// Why a database could not be copied or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqliteError {
+    /// SQLite says that it is no sound database: there is nothing to be consistent.
+    #[error("it is no sound database: {0}")]
+    Unsound(String),
+    /// It could not be opened, read or locked in time.
+    #[error("{0}")]
+    Busy(String),
+    /// The copy could not be written or read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Somebody wanted an end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<rusqlite::Error> for SqliteError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Unsound(error.to_string()),
+            _ => Self::Busy(error.to_string()),
+        }
+    }
+}
+
+/// A whole copy of a database.
+#[derive(Debug)]
+pub struct Copy {
+    /// The copy; it has no name any more and goes when it is closed.
+    pub file: File,
+    /// What it holds.
+    pub facts: Facts,
+}
+
+/// If `name` is that of a side file, the name of the database it would belong to.
+pub fn owner_of(name: &[u8]) -> Option<&[u8]> {
+    SIDE_FILES.iter().find_map(|suffix| name.strip_suffix(*suffix)).filter(|name| !name.is_empty())
+}
+
+/// True if a file of this size and beginning is a database.
+pub fn is_database(size: u64, beginning: &[u8]) -> bool {
+    size >= PAGE && size.is_multiple_of(PAGE) && beginning.starts_with(MAGIC)
+}
+
+/// The path by which SQLite can open `name` in an open directory.
+///
+/// # Errors
+/// If the directory has no path any more.
+pub fn path_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let mut path = std::fs::read_link(link)?;
+    path.push(OsString::from_vec(name.to_vec()));
+    Ok(path)
+}
+
+/// True if the file is a database that SQLite opens. Changes nothing.
+pub fn opens(path: &Path) -> bool {
+    let schema =
+        |db: Connection| db.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0));
+    open(path).is_ok_and(|db| schema(db).is_ok())
+}
+
+/// Copies a live database, whoever writes to it meanwhile, to a file without a name in `scratch`.
+/// The writers of a write-ahead log are never held up.
+///
+/// # Errors
+/// If it is no sound database, could not be locked for ten seconds, or there is no room.
+pub fn copy(path: &Path, scratch: &Path, interrupted: &dyn Fn() -> bool) -> Result<Copy, SqliteError> {
+    let place = tempfile::Builder::new().prefix("lifeboat-sqlite-").tempdir_in(scratch)?;
+    for attempt in 0..TRIES {
+        let to = place.path().join(attempt.to_string());
+        let (before, way) = (state(path)?, way(path)?);
+        let facts = copy_once(path, way, &to, interrupted)?;
+        if way == Way::Shared || (before == state(path)? && !beside(path, b"-wal")) {
+            return Ok(Copy { file: File::open(&to)?, facts });
+        }
+    }
+    Err(SqliteError::Busy("it was opened and closed again each time it was copied".to_owned()))
+}
+
+fn copy_once(path: &Path, way: Way, to: &Path, interrupted: &dyn Fn() -> bool) -> Result<Facts, SqliteError> {
+    let source = open_in_way(path, way)?;
+    // one read transaction around all steps: without it each step could see another state and start again
+    source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+    let mut copy = Connection::open(to)?;
+    copy.execute_batch("PRAGMA synchronous=OFF")?;
+    let backup = Backup::new(&source, &mut copy)?;
+    loop {
+        if interrupted() {
+            return Err(SqliteError::Interrupted);
+        }
+        match backup.step(STEP)? {
+            StepResult::Done => break,
+            StepResult::More => {}
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    drop(backup);
+    let facts = facts(&copy)?;
+    copy.close().map_err(|(_, e)| e)?;
+    Ok(facts)
+}
+
+fn state(path: &Path) -> io::Result<(u64, u64, i64, i64, i64, i64)> {
+    let m = std::fs::metadata(path)?;
+    Ok((m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+}
+
+/// What an existing database holds.
+///
+/// # Errors
+/// If it cannot be opened or read.
+pub fn look(path: &Path) -> Result<Facts, SqliteError> {
+    facts(&open(path)?)
+}
+
+/// What is wrong with a database by its own checks (`integrity_check`, `foreign_key_check`), each in a sentence,
+/// at most 20; empty if it is sound.
+///
+/// # Errors
+/// If it cannot be opened.
+pub fn unsound(path: &Path) -> Result<Vec<String>, SqliteError> {
+    let db = open(path)?;
+    let mut found: Vec<String> = {
+        let mut statement = db.prepare("PRAGMA integrity_check(20)")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    found.retain(|line| line != "ok");
+    let mut statement = db.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if found.len() >= 20 {
+            break;
+        }
+        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+        found.push(format!("a row of {table} refers to a row of {parent} that is not there"));
+    }
+    Ok(found)
+}
+
+/// How a database is opened, so that nothing beside it is made or removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As its users do, with their locks.
+    Shared,
+    /// Without locks: it expects a write-ahead log and has none, so nobody has it open. Opening it with locks would
+    /// make one. Whoever reads this way must look afterwards whether somebody came.
+    Alone,
+}
+
+fn way(path: &Path) -> Result<Way, SqliteError> {
+    let mut header = [0; 20];
+    File::open(path)?.read_exact_at(&mut header, 0)?;
+    // bytes 18 and 19: the versions needed to write and to read; 2 is a write-ahead log (section 1.3.3)
+    let log = header[18] == 2 || header[19] == 2;
+    Ok(if log && !beside(path, b"-wal") { Way::Alone } else { Way::Shared })
+}
+
+fn beside(path: &Path, suffix: &[u8]) -> bool {
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    name.extend_from_slice(suffix);
+    std::fs::symlink_metadata(OsStr::from_bytes(&name)).is_ok()
+}
+
+fn open(path: &Path) -> Result<Connection, SqliteError> {
+    open_in_way(path, way(path)?)
+}
+
+fn open_in_way(path: &Path, way: Way) -> Result<Connection, SqliteError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri(path, way), flags)?;
+    db.busy_timeout(BUSY)?;
+    // what is in the schema is not run: it may come from anybody
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    Ok(db)
+}
+
+// <https://www.sqlite.org/uri.html>; any byte may be written as % and two digits
+fn uri(path: &Path, way: Way) -> String {
+    let mut out = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02x}")),
+        }
+    }
+    if way == Way::Alone {
+        out.push_str("?immutable=1");
+    }
+    out
+}
+
+fn facts(db: &Connection) -> Result<Facts, SqliteError> {
+    let mut hash = Sha256::new();
+    let mut facts = Facts::default();
+    let mut tables = Vec::new();
+    {
+        let query =
+            "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name, tbl_name";
+        let mut statement = db.prepare(query)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let parts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+            for part in &parts {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+            let [kind, name, _, sql] = parts;
+            if kind == "table" && !name.starts_with("sqlite_") {
+                tables.push((name, sql.to_ascii_uppercase().starts_with("CREATE VIRTUAL")));
+            }
+        }
+    }
+    facts.schema = hex::encode(hash.finalize());
+    facts.user_version = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for (name, is_virtual) in tables {
+        if is_virtual || facts.tables.len() >= MAX_TABLES {
+            facts.uncounted += 1;
+            continue;
+        }
+        let query = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
+        let rows: Option<i64> = db.query_row(&query, [], |row| row.get(0)).optional()?;
+        facts.tables.insert(name, rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default());
+    }
+    Ok(facts)
+}

@@ -1,0 +1,366 @@
+//! Finds out what an application is, and writes a first plan.
+//!
+//! What is found is written as keys, what is only likely as comments, so that nobody's drill runs what
+//! nobody looked at. Nothing is run.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::base::Name;
+
+/// So many SQLite files are named.
+const MOST: usize = 20;
+/// More entries are not looked through.
+const ENTRIES: usize = 50_000;
+/// What every SQLite database begins with (the SQLite file format, section 1.3).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What was found in a directory. Commands are texts for a shell, paths lead from the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Languages and tools, such as `Python`.
+    pub languages: Vec<&'static str>,
+    /// Paths that need no snapshot.
+    pub exclude: Vec<&'static str>,
+    /// Set-up commands.
+    pub setup: Vec<String>,
+    /// Test commands.
+    pub tests: Vec<String>,
+    /// The command that serves.
+    pub server: Option<String>,
+    /// The port it is likely to serve on.
+    pub port: Option<u16>,
+    /// Files of SQLite.
+    pub databases: Vec<String>,
+    /// Logs.
+    pub logs: Vec<String>,
+}
+
+/// Looks at a directory.
+pub fn look(directory: &Path) -> Found {
+    let mut found = Found::default();
+    let has = |name: &str| directory.join(name).is_file();
+    python(directory, &has, &mut found);
+    node(directory, &mut found);
+    if has("Cargo.toml") {
+        found.languages.push("Rust");
+        found.exclude.push("target/");
+        found.setup.push("cargo build --release --offline".to_owned());
+        found.tests.push("cargo test --offline".to_owned());
+    }
+    make(directory, &mut found);
+    for script in ["run_tests.sh", "test.sh", "tests.sh"] {
+        if has(script) {
+            found.tests.insert(0, format!("./{script}"));
+            break;
+        }
+    }
+    files(directory, &mut found);
+    found
+}
+
+fn python(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
+    let servers = [
+        "server.py",
+        "app.py",
+        "main.py",
+        "backend/server.py",
+        "backend/app.py",
+        "backend/main.py",
+        "src/server.py",
+        "src/app.py",
+        "src/main.py",
+    ];
+    let server = servers.iter().find(|path| has(path));
+    let is_python = has("requirements.txt") || has("pyproject.toml") || has("setup.py") || has("manage.py");
+    if !is_python && server.is_none() {
+        return;
+    }
+    found.languages.push("Python");
+    found.exclude.extend(["__pycache__/", ".venv/", "venv/", ".pytest_cache/"]);
+    let mut python = "python3";
+    if has("requirements.txt") && !is_bare(directory, "requirements.txt") {
+        python = ".venv/bin/python";
+        found.setup.push("python3 -m venv .venv".to_owned());
+        found.setup.push(".venv/bin/pip install -r requirements.txt".to_owned());
+    }
+    if has("manage.py") {
+        found.tests.push(format!("{python} manage.py test"));
+        found.server = Some(format!("{python} manage.py runserver --noreload 127.0.0.1:8000"));
+        found.port = Some(8000);
+        return;
+    }
+    if has("pytest.ini") || has("conftest.py") || has("tests/conftest.py") {
+        found.tests.push(format!("{python} -m pytest"));
+    } else if directory.join("tests").is_dir() {
+        found.tests.push(format!("{python} -m unittest discover -s tests"));
+    }
+    if let Some(path) = server {
+        found.server = Some(format!("{python} {path}"));
+        found.port = port_in(&text(directory, path));
+    }
+}
+
+// A list without a package needs no network.
+fn is_bare(directory: &Path, file: &str) -> bool {
+    text(directory, file).lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+fn node(directory: &Path, found: &mut Found) {
+    let Ok(package) = serde_json::from_str::<Value>(&text(directory, "package.json")) else { return };
+    found.languages.push("Node");
+    found.exclude.extend(["node_modules/", ".npm/"]);
+    let lock = directory.join("package-lock.json").is_file();
+    found.setup.push(if lock { "npm ci" } else { "npm install" }.to_owned());
+    let script = |name: &str| package.get("scripts")?.get(name)?.as_str().filter(|text| !text.is_empty());
+    if script("build").is_some() {
+        found.setup.push("npm run build".to_owned());
+    }
+    // what npm init writes where there are no tests
+    if script("test").is_some_and(|text| !text.contains("no test specified")) {
+        found.tests.push("npm test".to_owned());
+    }
+    if found.server.is_none() && script("start").is_some() {
+        found.server = Some("npm start".to_owned());
+        let main = package.get("main").and_then(Value::as_str).unwrap_or("server.js");
+        found.port = port_in(&text(directory, main));
+    }
+}
+
+fn make(directory: &Path, found: &mut Found) {
+    let Some(name) =
+        ["Makefile", "makefile", "GNUmakefile"].into_iter().find(|n| directory.join(n).is_file())
+    else {
+        return;
+    };
+    found.languages.push("Make");
+    let text = text(directory, name);
+    let has = |target: &str| {
+        text.lines().any(|line| {
+            line.split_once(':').is_some_and(|(names, _)| names.split_whitespace().any(|n| n == target))
+        })
+    };
+    if found.setup.is_empty() && has("install") && has("build") {
+        found.setup.push("make build".to_owned());
+    }
+    if found.tests.is_empty() {
+        found.tests.extend(
+            ["test", "check"].into_iter().find(|target| has(target)).map(|target| format!("make {target}")),
+        );
+    }
+    if found.server.is_none() {
+        found.server = ["serve", "run", "start"]
+            .into_iter()
+            .find(|target| has(target))
+            .map(|target| format!("make {target}"));
+    }
+}
+
+// A number after a word such as port: a guess, which the plan's comment says.
+fn port_in(text: &str) -> Option<u16> {
+    let pattern = regex::Regex::new(
+        r#"(?i)(?:port|listen)\w*["']?\s*(?:[:=,(]\s*)+(?:process\.env\.\w+\s*\|\|\s*)?(\d{4,5})\b"#,
+    );
+    pattern.ok()?.captures(text)?.get(1)?.as_str().parse().ok().filter(|&port: &u16| port >= 1024)
+}
+
+// At most 1 MiB; what cannot be read is empty.
+fn text(directory: &Path, name: &str) -> String {
+    let mut bytes = Vec::new();
+    let path = directory.join(name);
+    if path.is_file()
+        && let Ok(file) = File::open(path)
+    {
+        let _ = file.take(1 << 20).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn files(directory: &Path, found: &mut Found) {
+    let skip = ["node_modules", "target", ".venv", "venv", ".git", "__pycache__"];
+    let walk = walkdir::WalkDir::new(directory).max_depth(6).sort_by_file_name().into_iter();
+    let walk =
+        walk.filter_entry(|entry| entry.depth() == 0 || !skip.iter().any(|name| entry.file_name() == *name));
+    for entry in walk.take(ENTRIES).flatten().filter(|entry| entry.file_type().is_file()) {
+        // a name that is not UTF-8 cannot stand in a plan
+        let Some(path) = entry.path().strip_prefix(directory).ok().and_then(Path::to_str) else { continue };
+        let is_log = path.ends_with(".log");
+        if is_log && found.logs.len() < MOST {
+            found.logs.push(path.to_owned());
+        }
+        if !is_log && found.databases.len() < MOST && is_sqlite(entry.path()) {
+            found.databases.push(path.to_owned());
+        }
+    }
+}
+
+fn is_sqlite(path: &Path) -> bool {
+    let mut head = [0; 16];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *MAGIC
+}
+
+/// The text of a first plan for a directory.
+pub fn detect(directory: &Path) -> String {
+    let name = directory
+        .file_name()
+        .map(|name| Name::from(name).shown())
+        .unwrap_or_else(|| "application".to_owned());
+    write(&name, &look(directory))
+}
+
+/// The text of a plan for what was found.
+pub fn write(name: &str, found: &Found) -> String {
+    let languages =
+        if found.languages.is_empty() { "nothing known".to_owned() } else { found.languages.join(", ") };
+    let mut text = format!(
+        "# How to bring {name} back, and how to know that it works.\n\
+         # Written by lifeboat from what it found ({languages}). Look through it, above all at the lines with a\n\
+         # question mark; `lifeboat validate` checks it, docs/plan.md lists every key.\n\n[app]\nname = {}\nroot = \".\"\n",
+        quoted(name)
+    );
+    text.push_str("# what a snapshot can do without: it is made again, or thrown away\n");
+    text.push_str(&format!("exclude = {}\n", list(&found.exclude)));
+    text.push_str("# live data that a rollback must not throw away\n");
+    text.push_str(if found.logs.is_empty() {
+        "# keep_on_rollback = [\"logs/\", \"uploads/\"]\n"
+    } else {
+        ""
+    });
+    if !found.logs.is_empty() {
+        text.push_str(&format!("keep_on_rollback = {}\n", list(&found.logs)));
+    }
+    text.push_str("\n[repository]\n# location = \"/var/backups/app\"\n\n[retention]\nkeep_daily = 7\nkeep_weekly = 5\nkeep_monthly = 12\n");
+    for path in &found.databases {
+        text.push_str(&format!("\n[[database]]\nkind = \"sqlite\"\npath = {}\n", quoted(path)));
+    }
+    text.push_str("\n# how the running application is started and stopped, for rollback and hotfix?\n# [service]\n# unit = \"app.service\"\n");
+    checks(found, &mut text);
+    drill(found, &mut text);
+    text.push_str(&format!("\n[hotfix]\nverify = {}\nwatch = \"15m\"\n", list(&found.tests)));
+    text.push_str("\n[runbook.daily]\nsteps = [\"health\", \"snapshot\"]\n\n[runbook.weekly]\nsteps = [\"verify --budget 10m\", \"drill\"]\n");
+    text
+}
+
+fn checks(found: &Found, text: &mut String) {
+    match found.port {
+        Some(port) => text.push_str(&format!(
+            "\n# is this the port, and is there a page that says more, such as /health?\n[[check]]\nname = \"server\"\nhttp = \"http://127.0.0.1:{port}/\"\nexpect = {{ status = 200 }}\n"
+        )),
+        None => text.push_str(
+            "\n# what does the server answer when it is well?\n# [[check]]\n# name = \"server\"\n# http = \"http://127.0.0.1:8000/health\"\n# expect = { status = 200, json = { status = \"healthy\" } }\n",
+        ),
+    }
+    for path in &found.databases {
+        text.push_str(&format!(
+            "\n[[check]]\nname = {}\nsql = {}\nintegrity = true\n# query = \"SELECT count(*) FROM …\"\n# min = 1\n",
+            quoted(&format!("database {path}")),
+            quoted(path)
+        ));
+    }
+    for path in &found.logs {
+        text.push_str(&format!(
+            "\n[[check]]\nname = {}\nlog = {}\nforbid = \"ERROR|CRITICAL\"\nrequired = false\n",
+            quoted(&format!("errors in {path}")),
+            quoted(path)
+        ));
+    }
+    text.push_str("\n[[check]]\nname = \"disk\"\ndisk = \".\"\nmin_free = \"10%\"\n");
+}
+
+fn drill(found: &Found, text: &mut String) {
+    text.push_str(&format!("\n[drill]\nsetup = {}\n", list(&found.setup)));
+    if !found.setup.is_empty() {
+        text.push_str(
+            "# set-up may load packages; the tests and the server have no network\nnetwork = \"setup\"\n",
+        );
+    }
+    text.push_str(&format!("tests = {}\n", list(&found.tests)));
+    match &found.server {
+        Some(server) => text.push_str(&format!("server = {}\n", quoted(server))),
+        None => text.push_str("# server = \"…\"\n"),
+    }
+    text.push_str(if found.port.is_some() { "ready = [\"server\"]\n" } else { "# ready = [\"server\"]\n" });
+    text.push_str("# what must a recovery reach?\nobjectives = { rto = \"1h\", rpo = \"24h\" }\ndrill_every = \"90d\"\n");
+}
+
+// As TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn list(items: &[impl AsRef<str>]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quoted(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    fn parse(text: &str) -> Plan {
+        Plan::parse(text, Path::new("/srv/app/lifeboat.toml"))
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[test]
+    fn an_empty_directory_makes_a_plan_that_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = parse(&detect(dir.path()));
+        assert!(plan.drill.tests.is_empty() && plan.drill.server.is_none());
+    }
+
+    #[test]
+    fn a_python_application_is_found_with_its_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("requirements.txt", "flask\n");
+        write("backend/server.py", "PORT = 8123\n");
+        write("run_tests.sh", "exit 0\n");
+        write("logs/app.log", "");
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let connection = rusqlite::Connection::open(dir.path().join("data/odd \"name\".db")).unwrap();
+        connection.execute_batch("CREATE TABLE t (x)").unwrap();
+        let plan = parse(&detect(dir.path()));
+        assert_eq!(plan.drill.tests[0].to_string(), "./run_tests.sh");
+        assert_eq!(plan.drill.server.as_ref().unwrap().to_string(), ".venv/bin/python backend/server.py");
+        assert_eq!(plan.database[0].path.as_deref(), Some("data/odd \"name\".db"));
+        assert!(plan.check_named("server").is_some());
+        assert_eq!(plan.drill.ready, ["server"]);
+    }
+
+    #[test]
+    fn node_rust_and_make_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("package.json"), r#"{"scripts":{"start":"node x","test":"jest"}}"#)
+            .unwrap();
+        std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
+        std::fs::write(dir.path().join("Makefile"), "test: a\n\ttrue\n").unwrap();
+        let found = look(dir.path());
+        assert_eq!(found.languages, ["Node", "Rust", "Make"]);
+        assert_eq!(found.tests, ["npm test", "cargo test --offline"]);
+        assert_eq!(found.server.as_deref(), Some("npm start"));
+        parse(&detect(dir.path()));
+    }
+
+    #[test]
+    fn a_port_is_read_from_how_it_is_written() {
+        for text in [
+            "PORT = 8000",
+            "port: 8000,",
+            "app.listen(8000)",
+            "\"port\": 8000",
+            "const port = process.env.PORT || 8000",
+        ] {
+            assert_eq!(port_in(text), Some(8000), "{text}");
+        }
+        assert_eq!(port_in("important 80000"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! The plan, `lifeboat.toml`: what an application is, how it comes back, and how one sees that it works.
+//!
+//! Read strictly: an unknown key, a wrong type or value, and a name that leads nowhere are errors with
+//! file, line and column. `docs/plan.md` and the JSON Schema are made from the types here.
+
+pub mod detect;
+mod load;
+mod places;
+mod references;
+pub mod schema;
+pub mod step;
+pub mod types;
+
+pub use detect::detect;
+pub use load::{FILE, PlanError, Problem};
+pub use places::Place;
+pub use schema::schema;
+pub use step::{Operation, Step};
+pub use types::{
+    App, Capacity, Database, DatabaseKind, Drill, Hotfix, Limits, Maintenance, Metrics, Network, Notify,
+    Objectives, OnFailure, OnInconclusive, OnMiss, Plan, Repository, Retention, Rotate, RotateMethod,
+    Runbook, Security, Service, Thresholds,
+};

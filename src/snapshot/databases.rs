@@ -1,0 +1,148 @@
+//! Databases among the files: each is copied by its own means, so that the snapshot holds one moment of it
+//! whoever writes to it meanwhile.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, OFlags};
+
+use super::content::{ContentError, ContentWriter, FileSource};
+use crate::base::event::Observer;
+use crate::base::name::Name;
+use crate::base::time::Clock;
+use crate::database::sqlite::{self, SqliteError};
+use crate::format::manifest::{Entry, Type};
+use crate::format::snapshot::Database;
+use crate::repo::RepoError;
+use crate::sys::attributes::{Handle, flags, xattrs};
+use crate::tree::live::{LiveStat, open_in};
+use crate::tree::walk::Item;
+
+/// The code of a problem: the database could not be locked, so that its file was read as it lay.
+pub const LOCKED: &str = "database-locked";
+/// The code of a problem: SQLite says that it is damaged, so that its file was read as it lay.
+pub const UNSOUND: &str = "database-unsound";
+
+/// What copying databases needs.
+pub struct Databases<'o> {
+    clock: &'o Clock,
+    observer: &'o dyn Observer,
+    scratch: PathBuf,
+}
+
+/// A code and what happened, in words.
+pub type Problem = (&'static str, String);
+
+/// The entry of a database that was copied, and what it held; a problem if it must be read like any file.
+pub type Copied = Result<(Entry, Database), Problem>;
+
+impl<'o> Databases<'o> {
+    /// Copies go to the system's directory for large temporary files.
+    pub fn new(clock: &'o Clock, observer: &'o dyn Observer) -> Self {
+        let large = Path::new("/var/tmp");
+        let scratch = if large.is_dir() { large.to_owned() } else { std::env::temp_dir() };
+        Self { clock, observer, scratch }
+    }
+
+    /// Stores a file's content as SQLite gives it. `None` if it is no database; a problem if it must be
+    /// read like any other file.
+    ///
+    /// # Errors
+    /// If the repository cannot be written, or somebody wants an end.
+    pub fn try_copy(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        content: &mut ContentWriter<'_>,
+    ) -> Result<Option<Copied>, RepoError> {
+        // whatever is wrong with the file itself is met again, and told, by whoever reads it
+        let Ok(fd) = open_in(dir.as_fd(), name, OFlags::RDONLY) else { return Ok(None) };
+        let Ok(before) = LiveStat::of(fd.as_fd()) else { return Ok(None) };
+        if !is_database(&fd, &before) {
+            return Ok(None);
+        }
+        let path = match sqlite::path_in(dir.as_fd(), name) {
+            Ok(path) => path,
+            Err(e) => return Ok(Some(Err((LOCKED, e.to_string())))),
+        };
+        // `fd` stays open until the copy is made: closing any descriptor of a file drops SQLite's locks on it
+        let copy = match sqlite::copy(&path, &self.scratch, &|| self.observer.interrupted()) {
+            Ok(copy) => copy,
+            Err(SqliteError::Interrupted) => return Err(RepoError::Interrupted),
+            Err(SqliteError::Unsound(why)) => {
+                return Ok(Some(Err((UNSOUND, format!("it is kept as it lies, for it is damaged: {why}")))));
+            }
+            Err(e) => {
+                let why = format!("it may be torn, since it could not be copied by SQLite: {e}");
+                return Ok(Some(Err((LOCKED, why))));
+            }
+        };
+        let at = self.clock.now();
+        let database = Database {
+            path: Name(Vec::new()),
+            kind: "sqlite".to_owned(),
+            at,
+            schema: copy.facts.schema,
+            user_version: copy.facts.user_version,
+            tables: copy.facts.tables,
+            uncounted: copy.facts.uncounted,
+        };
+        match store(&fd, before, &copy.file, content) {
+            Ok(entry) => Ok(Some(Ok((entry, database)))),
+            Err(ContentError::Source(e)) => Ok(Some(Err((LOCKED, e.to_string())))),
+            Err(ContentError::Repo(e)) => Err(e),
+        }
+    }
+}
+
+// The entry is the live file's, its content the copy's.
+fn store(
+    fd: &OwnedFd,
+    live: LiveStat,
+    copy: &std::fs::File,
+    content: &mut ContentWriter<'_>,
+) -> Result<Entry, ContentError> {
+    let mut entry = Entry::new(Vec::new(), live.stat);
+    entry.xattrs = xattrs(Handle::Open(fd.as_fd())).map_err(ContentError::Source)?;
+    entry.flags = flags(fd.as_fd());
+    entry.database = true;
+    entry.stat.size = copy.metadata().map_err(ContentError::Source)?.len();
+    let mut source = FileSource::new(copy.as_fd(), vec![(0, entry.stat.size)]);
+    let (read, chunks) = content.store_stream(&mut source, entry.stat.size)?;
+    if read != entry.stat.size {
+        return Err(ContentError::Source(std::io::Error::other("the copy of the database was cut short")));
+    }
+    entry.chunks = chunks;
+    Ok(entry)
+}
+
+/// True unless a file cannot be a database, by its size.
+pub fn may_be(live: &LiveStat) -> bool {
+    let size = live.stat.size;
+    live.stat.kind == Type::File && size >= sqlite::PAGE && size.is_multiple_of(sqlite::PAGE)
+}
+
+fn is_database(fd: &OwnedFd, live: &LiveStat) -> bool {
+    let mut beginning = [0; 16];
+    live.stat.kind == Type::File
+        && rustix::io::pread(fd, &mut beginning, 0).is_ok_and(|read| read == beginning.len())
+        && sqlite::is_database(live.stat.size, &beginning)
+}
+
+/// True if this is what a database that can be copied keeps beside itself: its copy has all that is in it.
+pub fn belongs_to_one(dir: &OwnedFd, item: &Item) -> bool {
+    let Some(owner) = sqlite::owner_of(&item.name).filter(|_| item.live.stat.kind == Type::File) else {
+        return false;
+    };
+    let Ok(fd) = open_in(dir.as_fd(), owner, OFlags::RDONLY) else { return false };
+    LiveStat::of(fd.as_fd()).is_ok_and(|live| is_database(&fd, &live))
+        && sqlite::path_in(dir.as_fd(), owner).is_ok_and(|path| sqlite::opens(&path))
+}
+
+/// True if a database has something in its log or journal, so that its own file does not tell whether it changed.
+pub fn has_log(dir: &OwnedFd, name: &[u8]) -> bool {
+    [&b"-wal"[..], b"-journal"].iter().any(|suffix| {
+        let beside = [name, suffix].concat();
+        rustix::fs::statat(dir, &beside[..], AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0)
+    })
+}

@@ -1,0 +1,205 @@
+//! SQLite databases come back as one moment of theirs, whoever writes to them, and nothing beside them is touched.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::env::{Done, TestEnv, python, run, tool};
+
+/// Another program that changes a database for ever.
+struct Writer(Child);
+
+impl Writer {
+    fn start(database: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command.arg(tool("sqlite_writer.py")).arg("write").arg(database);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sql(database: &Path, statements: &str) {
+    let code = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                for s in sys.argv[2].split(';'): db.execute(s)\ndb.close()";
+    run(Command::new("python3").arg("-c").arg(code).arg(database).arg(statements)).ok();
+}
+
+// A process that died in the middle: its log stays.
+fn sql_and_die(database: &Path, statements: &str) {
+    let code = "import sqlite3, sys, os\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                for s in sys.argv[2].split(';'): db.execute(s)\nos._exit(0)";
+    run(Command::new("python3").arg("-c").arg(code).arg(database).arg(statements)).ok();
+}
+
+fn count(database: &Path) -> String {
+    let code = "import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM t').fetchone()[0])";
+    run(Command::new("python3").arg("-c").arg(code).arg(database)).ok().stdout.trim().to_owned()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut all: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+fn source(env: &TestEnv) -> (PathBuf, PathBuf) {
+    let dir = env.path("source");
+    fs::create_dir(&dir).unwrap();
+    let database = dir.join("app.db");
+    (dir, database)
+}
+
+fn restore_to(env: &TestEnv, id: &str, dir: &Path, target: &Path) -> Done {
+    let mut what = OsString::from(format!("{id}:"));
+    what.push(dir);
+    env.lifeboat(&["restore".into(), "-q".into(), what, "--target".into(), target.into()])
+}
+
+#[test]
+fn a_database_under_a_writer_is_never_torn_in_200_snapshots() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    let writer = Writer::start(&database);
+    let mut copies = Vec::new();
+    for number in 0..200 {
+        let id = env.snapshot(&dir);
+        let target = env.path(&format!("copy{number}"));
+        restore_to(&env, &id, &dir, &target).ok();
+        assert_eq!(names(&target), ["app.db"], "its log is merged into it");
+        copies.push(target.join("app.db"));
+    }
+    drop(writer);
+    let mut args: Vec<OsString> = vec!["judge".into()];
+    args.extend(copies.into_iter().map(Into::into));
+    python("sqlite_writer.py", &args).ok();
+}
+
+#[test]
+fn a_change_that_is_in_the_log_alone_is_seen() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    env.snapshot(&dir);
+    let before = fs::metadata(&database).unwrap();
+    sql_and_die(&database, "PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (2)");
+    let after = fs::metadata(&database).unwrap();
+    assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    env.snapshot(&dir);
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    assert_eq!(count(&env.path("copy/app.db")), "2");
+    let shown = env.lifeboat(&["show", "latest"]).ok().stdout;
+    assert!(shown.contains("app.db (sqlite): 1 table with 2 rows"), "{shown}");
+}
+
+#[test]
+fn nothing_beside_a_database_is_made_or_removed() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    let state = |path: &Path| {
+        let m = fs::metadata(path).unwrap();
+        (m.modified().unwrap(), m.len())
+    };
+    let before = (names(&dir), state(&dir), state(&database));
+    env.snapshot(&dir);
+    assert_eq!((names(&dir), state(&dir), state(&database)), before);
+    // nobody has it open and it has no log: a second look takes nothing anew
+    let again = env.lifeboat(&["snapshot".as_ref(), "--skip-if-unchanged".as_ref(), dir.as_os_str()]).ok();
+    assert!(again.stderr.contains("nothing has changed") || again.stdout.is_empty(), "{}", again.stderr);
+
+    sql_and_die(&database, "INSERT INTO t VALUES (2)");
+    let before = (names(&dir), state(&database), fs::read(dir.join("app.db-wal")).unwrap());
+    assert_eq!(before.0, ["app.db", "app.db-shm", "app.db-wal"]);
+    env.snapshot(&dir);
+    assert_eq!((names(&dir), state(&database), fs::read(dir.join("app.db-wal")).unwrap()), before);
+}
+
+#[test]
+fn what_a_database_held_is_known_after_a_snapshot_that_did_not_read_it() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    // times that are younger are not trusted
+    std::thread::sleep(Duration::from_secs(3));
+    env.snapshot(&dir);
+    fs::write(dir.join("other"), "x").unwrap();
+    env.snapshot(&dir);
+    let shown = env.lifeboat(&["show", "latest"]).ok().stdout;
+    assert!(shown.contains("app.db (sqlite): 1 table with 1 row"), "{shown}");
+    assert!(shown.contains("1 unchanged"), "{shown}");
+}
+
+#[test]
+fn a_log_of_the_living_database_does_not_spoil_what_is_put_back() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    env.snapshot(&dir);
+    sql_and_die(&database, "PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (2)");
+    // its size and time are those of the snapshot, and yet it must be made again, without its log
+    env.restore(&dir, &dir, &["--in-place"]).ok();
+    assert_eq!(names(&dir), ["app.db"]);
+    assert_eq!(count(&database), "1");
+}
+
+#[test]
+fn a_damaged_database_is_kept_as_it_lies_and_named() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    let mut bytes = b"SQLite format 3\0".to_vec();
+    bytes.extend([0x55; 4080]);
+    fs::write(&database, &bytes).unwrap();
+    fs::write(dir.join("app.db-wal"), "log").unwrap();
+    let done = env.lifeboat(&["snapshot".as_ref(), dir.as_os_str()]).ok();
+    assert!(done.stderr.contains("app.db") && done.stderr.contains("kept as it lies"), "{}", done.stderr);
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    assert_eq!(fs::read(env.path("copy/app.db")).unwrap(), bytes);
+    assert_eq!(fs::read(env.path("copy/app.db-wal")).unwrap(), b"log");
+}
+
+#[test]
+fn a_database_that_stays_locked_is_kept_and_the_snapshot_says_that_it_may_be_torn() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    let code = "import sqlite3, sys, time\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                db.execute('BEGIN EXCLUSIVE')\nprint('locked', flush=True)\ntime.sleep(1000)";
+    let mut locker = Command::new("python3");
+    let mut locker = locker.arg("-c").arg(code).arg(&database).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(locker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let done = env.lifeboat(&["snapshot".as_ref(), dir.as_os_str()]);
+    locker.kill().unwrap();
+    locker.wait().unwrap();
+    let done = done.exits(3);
+    assert!(done.stderr.contains("it may be torn"), "{}", done.stderr);
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    assert_eq!(count(&env.path("copy/app.db")), "1");
+}
+
+#[test]
+fn databases_are_read_as_they_lie_where_that_is_asked() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    sql_and_die(&database, "INSERT INTO t VALUES (2)");
+    env.lifeboat(&["snapshot".as_ref(), "--plain-databases".as_ref(), dir.as_os_str()]).ok();
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    for name in ["app.db", "app.db-wal"] {
+        assert_eq!(fs::read(env.path("copy").join(name)).unwrap(), fs::read(dir.join(name)).unwrap());
+    }
+}
