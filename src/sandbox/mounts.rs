@@ -55,8 +55,7 @@ pub(super) fn prepare(recipe: &Recipe) -> Result<(), Broken> {
 /// Mounts everything and makes it the root. This process must be the first of its PID namespace, alone in
 /// its mount namespace.
 pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Broken> {
-    let mut mounted =
-        Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new() };
+    let mut mounted = Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new() };
     // what is to be seen is taken hold of while it can still be seen
     let program = root::clone(&recipe.program.canonicalize().step("find the lifeboat program")?, true)?;
     let mut binds = binds(recipe)?;
