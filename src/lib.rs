@@ -19,15 +19,15 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
+// a place to run what was restored
+pub mod sandbox;
+
 // what a practised recovery leaves
 pub mod evidence;
 
 // the plan and its checks
 pub mod check;
 pub mod plan;
-
-// a place to run what was restored
-pub mod sandbox;
 
 // operations: neighbours that do not know each other
 pub mod catalog;

@@ -31,7 +31,8 @@ pub fn helper() -> u8 {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let Ok(control) = namespace::take_stdin() else { return 2 };
     let Ok(Some((hello, _))) = wire::receive::<Hello>(&control) else { return 2 };
-    let done = if hello.unisolated { unisolated(hello.recipe, &control) } else { isolated(hello.recipe, &control) };
+    let done =
+        if hello.unisolated { unisolated(hello.recipe, &control) } else { isolated(hello.recipe, &control) };
     match done {
         Ok(()) => 0,
         Err(broken) => {
@@ -139,7 +140,15 @@ fn first(recipe: Recipe, control: &OwnedFd, root: bool, counted: u64, cgroup: bo
     let active = measure(&recipe, &mounted, root, counted, cgroup).step("measure its isolation")?;
     wire::send(control.as_fd(), &Tell::Ready { active }, &[]).step("report")?;
     let control = control.try_clone().step("report")?;
-    Ok(Init { control, recipe, isolated: true, counted, cgroup, scratch: PathBuf::from("/tmp"), jobs: BTreeMap::new() })
+    Ok(Init {
+        control,
+        recipe,
+        isolated: true,
+        counted,
+        cgroup,
+        scratch: PathBuf::from("/tmp"),
+        jobs: BTreeMap::new(),
+    })
 }
 
 fn measure(
@@ -151,8 +160,7 @@ fn measure(
 ) -> io::Result<Active> {
     let mut downgrades = mounted.downgrades.clone();
     let own_processes = !downgrades.iter().any(|text| text.starts_with("proc:"));
-    let expected =
-        inside::Expected { writable: &mounted.writable, masked: &mounted.masked, own_processes };
+    let expected = inside::Expected { writable: &mounted.writable, masked: &mounted.masked, own_processes };
     let measured = inside::measure(recipe, counted, &expected)?;
     let level = inside::level(&measured, recipe.network);
     downgrades.extend(measured.iter().filter(|m| !m.holds).map(|m| format!("{}: {}", m.name, m.seen)));
@@ -172,7 +180,8 @@ fn measure(
     if recipe.limits.memory.is_some() || recipe.limits.processes.is_some() {
         mechanisms.push(if cgroup { "cgroup v2 limits" } else { "rlimits and watched limits" }.into());
         if !cgroup {
-            downgrades.push("limits: no cgroup v2 that may be divided; memory and processes are watched".into());
+            downgrades
+                .push("limits: no cgroup v2 that may be divided; memory and processes are watched".into());
         }
     }
     Ok(Active { level, mechanisms, downgrades, masked_sockets: mounted.masked.clone(), measured })

@@ -95,10 +95,11 @@ impl Init {
     fn obey(&mut self, ask: Ask, fds: &[OwnedFd]) {
         match ask {
             Ask::Start { job: number, command } => {
-                let started = job::start(&self.recipe, self.isolated, self.counted, &command, fds).and_then(|s| {
-                    rustix::io::ioctl_fionbio(&s.report, true)?;
-                    Ok(s)
-                });
+                let started =
+                    job::start(&self.recipe, self.isolated, self.counted, &command, fds).and_then(|s| {
+                        rustix::io::ioctl_fionbio(&s.report, true)?;
+                        Ok(s)
+                    });
                 match started {
                     Ok(started) => {
                         let job = Job {

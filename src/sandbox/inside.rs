@@ -117,7 +117,11 @@ fn write(place: &str) -> Measured {
 fn rights() -> Measured {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned()).unwrap_or_default()
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|rest| rest.trim().to_owned())
+            .unwrap_or_default()
     };
     let zero = |name: &str| {
         let text = field(name);

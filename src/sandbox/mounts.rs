@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountAttrFlags;
@@ -32,7 +32,7 @@ pub(super) struct Mounted {
 pub(super) fn prepare(recipe: &Recipe) -> Result<(), Broken> {
     let own = |path: &Path, mode: u32| {
         std::fs::create_dir_all(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
     };
     let at = |name: &str| recipe.scratch.join(name);
     for (name, mode) in [("root", 0o755), ("tmp", 0o1777), ("var-tmp", 0o1777)] {
@@ -55,8 +55,7 @@ pub(super) fn prepare(recipe: &Recipe) -> Result<(), Broken> {
 /// Mounts everything and makes it the root. This process must be the first of its PID namespace, alone in
 /// its mount namespace.
 pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Broken> {
-    let mut mounted =
-        Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new() };
+    let mut mounted = Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new() };
     // what is to be seen is taken hold of while it can still be seen
     let program = root::clone(&recipe.program.canonicalize().step("find the lifeboat program")?, true)?;
     let mut binds = binds(recipe)?;

@@ -9,8 +9,10 @@ use super::recipe::{Limits, Recipe};
 use crate::sys::{filter, namespace};
 
 /// What the first process inside keeps: to become the application's user, and to end its processes.
-const KEPT: CapabilitySet =
-    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SETPCAP).union(CapabilitySet::KILL);
+const KEPT: CapabilitySet = CapabilitySet::SETUID
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::KILL);
 
 /// Leaves the first process inside with what it needs.
 pub(super) fn keep_few() -> io::Result<()> {

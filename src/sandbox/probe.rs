@@ -55,7 +55,8 @@ pub(super) fn advice(step: &str) -> (String, String) {
     let capable = !root
         || rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
-    let setting = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let setting =
+        |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let container = contained();
     let who = match (root, capable) {
         (true, true) => "root".to_owned(),

@@ -13,8 +13,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags as Old, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags as Old, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 use super::error::{Broken, Step as _};
@@ -38,9 +38,11 @@ impl Root {
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).step("make its mounts private")?;
         let flags = Old::NOSUID | Old::NODEV;
-        rustix::mount::mount("tmpfs", staging, "tmpfs", flags, Some(c"mode=755,size=4m")).step("mount a tmpfs")?;
-        let root = rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .step("open its root")?;
+        rustix::mount::mount("tmpfs", staging, "tmpfs", flags, Some(c"mode=755,size=4m"))
+            .step("mount a tmpfs")?;
+        let root =
+            rustix::fs::open(staging, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .step("open its root")?;
         let seal = vec![root.try_clone().step("open its root")?];
         Ok(Self { root, seal })
     }
@@ -191,7 +193,9 @@ pub(super) fn settle(path: &Path) -> Result<PathBuf, Broken> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).step(format!("look for {}", path.display())),
         }
-        let (Some(name), Some(parent)) = (known.file_name(), known.parent()) else { return Ok(path.to_owned()) };
+        let (Some(name), Some(parent)) = (known.file_name(), known.parent()) else {
+            return Ok(path.to_owned());
+        };
         missing.push(name);
         known = parent;
     }

@@ -298,7 +298,9 @@ impl Sandbox {
         while self.jobs.get(&job.0).is_some_and(|state| !state.gone) {
             let rest = patience.saturating_sub(begun.elapsed());
             if !readable(self.control()?, rest).map_err(|e| SandboxError::Talk("stopping", e))? {
-                return Err(SandboxError::Invalid("a process in the sandbox does not end, even killed".into()));
+                return Err(SandboxError::Invalid(
+                    "a process in the sandbox does not end, even killed".into(),
+                ));
             }
             self.hear("a job was stopped")?;
         }

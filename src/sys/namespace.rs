@@ -2,7 +2,7 @@
 //!
 //! Everything here is meant for the sandbox's helper, a process of one thread that `exec` has just begun.
 
-#![allow(unsafe_code, reason = "no crate has these calls in a form that is safe between fork and exec")]
+#![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::io;
@@ -177,7 +177,8 @@ pub fn install_filter(program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
     let len = u16::try_from(code.len()).map_err(|_| io::Error::other("the filter is too long"))?;
     let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
     // SAFETY: the program and the instructions it points to live through the call, and the length is theirs.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

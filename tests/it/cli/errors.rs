@@ -44,7 +44,7 @@ fn no_repository_named() {
     assert_eq!(output.status.code(), Some(2));
     check!(env, String::from_utf8(output.stderr).unwrap(), @r"
     error: no repository is named
-    next: give --repo DIRECTORY, or set LIFEBOAT_REPOSITORY
+    next: give --repo DIRECTORY, set LIFEBOAT_REPOSITORY, or write repository.location into the plan
     ");
 }
 
