@@ -13,11 +13,11 @@ use crate::catalog::paths::{Part, absolute};
 use crate::evidence::Outcome;
 use crate::format::manifest::{ROOT, Type};
 use crate::format::snapshot::Root;
+use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::find_entry;
 use crate::repo::reader::ChunkReader;
-use crate::repo::Repo;
 use crate::restore::{self, Mode, Options, Owner, Placement, Selection};
 use crate::sys::host::worker_count;
 
@@ -54,7 +54,8 @@ pub fn restore_into(
             Result::of(Outcome::Fail, "stored data is damaged; lifeboat verify --deep names what")
         }
         Ok(report) if report.failed > 0 => {
-            let first = report.problems.first().map(|p| format!("{}: {}", p.path, p.text)).unwrap_or_default();
+            let first =
+                report.problems.first().map(|p| format!("{}: {}", p.path, p.text)).unwrap_or_default();
             Result::of(Outcome::Fail, format!("{} entries could not be restored; {first}", report.failed))
         }
         Ok(_) => Result::pass(),
@@ -72,7 +73,9 @@ pub fn compare(
 ) -> Result {
     match differences(repo, snapshot, placement, target, observer) {
         Ok(found) if found.is_empty() => Result::pass(),
-        Ok(found) => Result::of(Outcome::Fail, format!("the copy differs from the snapshot: {}", found.join(", "))),
+        Ok(found) => {
+            Result::of(Outcome::Fail, format!("the copy differs from the snapshot: {}", found.join(", ")))
+        }
         Err(why) => Result::of(Outcome::Error, why),
     }
 }
@@ -106,8 +109,7 @@ fn differences(
         }
         Ok(())
     };
-    let outcome =
-        diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|e| causes(&e))?;
+    let outcome = diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|e| causes(&e))?;
     let mut named = Vec::new();
     for (path, (kind, what)) in &found {
         // sockets are not restored: the program that listens makes its own

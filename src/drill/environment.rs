@@ -29,7 +29,8 @@ pub struct Variable {
 /// # Errors
 /// If that file cannot be read or understood.
 pub fn variables(plan: &Plan) -> Result<Vec<Variable>, DrillError> {
-    let plain = |(name, value): (&str, &str)| Variable { name: name.into(), value: value.into(), is_secret: false };
+    let plain =
+        |(name, value): (&str, &str)| Variable { name: name.into(), value: value.into(), is_secret: false };
     let mut all: Vec<Variable> = USUAL.into_iter().map(plain).collect();
     if let Some(file) = &plan.drill.env_file {
         let path = plan.path(file);
@@ -100,7 +101,10 @@ mod tests {
         let all = variables(&plan).unwrap();
         let find = |name: &str| all.iter().find(|v| v.name == name).unwrap();
         assert!(find("TOKEN").is_secret && !find("PORT").is_secret);
-        assert_eq!((find("PORT").value.as_str(), all.iter().filter(|v| v.name == "PORT").count()), ("8000", 1));
+        assert_eq!(
+            (find("PORT").value.as_str(), all.iter().filter(|v| v.name == "PORT").count()),
+            ("8000", 1)
+        );
         std::fs::write(dir.path().join("env"), "TOKEN\n").unwrap();
         assert!(variables(&plan).unwrap_err().to_string().contains("line 1"));
     }

@@ -18,7 +18,8 @@ pub fn host() -> Host {
         hostname: host_name().shown(),
         machine_id_hash: std::fs::read("/etc/machine-id").ok().map(hashed),
         kernel,
-        os: std::fs::read_to_string("/etc/os-release").map_or_else(|_| "unknown".to_owned(), |text| distribution(&text)),
+        os: std::fs::read_to_string("/etc/os-release")
+            .map_or_else(|_| "unknown".to_owned(), |text| distribution(&text)),
     }
 }
 
@@ -61,7 +62,9 @@ pub fn loss(subject: &Subject<'_>, at: Timestamp) -> (Seconds, Seconds) {
     let age = at.since(document.started);
     let is_good = |s: &&Snapshot| {
         let d = &s.document;
-        !s.forgotten && !d.is_partial() && d.roots.iter().any(|r| document.roots.iter().any(|m| m.path == r.path))
+        !s.forgotten
+            && !d.is_partial()
+            && d.roots.iter().any(|r| document.roots.iter().any(|m| m.path == r.path))
     };
     let mut times: Vec<Timestamp> = subject.kept.iter().filter(is_good).map(|s| s.document.started).collect();
     times.retain(|time| *time <= at && at.since(*time) <= WINDOW);

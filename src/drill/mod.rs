@@ -97,7 +97,9 @@ pub enum DrillError {
     #[error("{0}")]
     Plan(String),
     /// The sound copy does not pass, so that a broken one says nothing.
-    #[error("the self-test needs a drill that passes first: where the sound copy is red, a broken one says nothing")]
+    #[error(
+        "the self-test needs a drill that passes first: where the sound copy is red, a broken one says nothing"
+    )]
     Unsound,
     /// The host does not allow the isolation that a drill needs.
     #[error("{text}")]

@@ -121,7 +121,14 @@ impl Recorder {
     }
 
     /// Notes a check that the harness itself made.
-    pub fn own_check(&mut self, id: String, kind: &str, data_proving: bool, began: Instant, result: Result) -> bool {
+    pub fn own_check(
+        &mut self,
+        id: String,
+        kind: &str,
+        data_proving: bool,
+        began: Instant,
+        result: Result,
+    ) -> bool {
         let passed = result.outcome == Outcome::Pass;
         self.checks.push(Check {
             id,

@@ -219,12 +219,20 @@ impl Run<'_> {
         user: User,
     ) -> Result<Vec<String>, DrillError> {
         let recipe = |setup| {
-            stage::recipe(self.subject, self.options, (&scratch.tree(), &scratch.sandbox()), user.clone(), setup)
+            stage::recipe(
+                self.subject,
+                self.options,
+                (&scratch.tree(), &scratch.sandbox()),
+                user.clone(),
+                setup,
+            )
         };
         // started before anything is restored: a host that does not allow it costs no time
         let mut stage = Stage::start(&recipe(false)?, self.options, self.observer)?;
         self.isolation = stage.isolation(Level::Full);
-        let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup).then(|| recipe(true)).transpose()?;
+        let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup)
+            .then(|| recipe(true))
+            .transpose()?;
         let is_there = self.restore(scratch, placement) && self.spoil(scratch) && self.is_silent(&mut stage);
         if is_there && self.set_up(&mut stage, setup) && self.test(&mut stage) {
             self.serve_and_look(&mut stage);
@@ -309,7 +317,9 @@ impl Run<'_> {
             let verdict = stage.look(&once);
             if verdict.outcome == CheckOutcome::Pass {
                 let name = &verdict.name;
-                self.recorder.fault(format!("before the server was started, {name:?} passed: something else answered"));
+                self.recorder.fault(format!(
+                    "before the server was started, {name:?} passed: something else answered"
+                ));
                 return false;
             }
         }
@@ -327,7 +337,9 @@ impl Run<'_> {
                         let done = self.set_up_in(&mut open);
                         let left = open.close();
                         left.into_iter().for_each(|text| self.recorder.fault(text));
-                        self.isolation.downgrades.push("the network was open to the set-up commands".to_owned());
+                        self.isolation
+                            .downgrades
+                            .push("the network was open to the set-up commands".to_owned());
                         done
                     }
                     Err(error) => {
@@ -412,7 +424,8 @@ impl Run<'_> {
 
     // The sabotage that is not done to files.
     fn stop_too_early(&mut self, stage: &mut Stage<'_>, grace: Duration) -> bool {
-        let Some(spoil) = self.spoil.as_mut().filter(|spoil| spoil.sabotage == Sabotage::StoppedServer) else {
+        let Some(spoil) = self.spoil.as_mut().filter(|spoil| spoil.sabotage == Sabotage::StoppedServer)
+        else {
             return false;
         };
         stage.stop_server(grace, None, &mut self.recorder);
@@ -423,10 +436,15 @@ impl Run<'_> {
     // Ready is what was seen so often in a row: a server that dies after its first answer is not.
     fn wait_until_ready(&mut self, stage: &mut Stage<'_>) -> bool {
         let drill = &self.subject.plan.drill;
-        let checks: Vec<Check> = self.ready_checks().into_iter().cloned().map(|mut check| {
-            check.common.retries = 0;
-            check
-        }).collect();
+        let checks: Vec<Check> = self
+            .ready_checks()
+            .into_iter()
+            .cloned()
+            .map(|mut check| {
+                check.common.retries = 0;
+                check
+            })
+            .collect();
         let patience = self.within(drill.ready_timeout.0);
         let patience = self.spoil.as_ref().map_or(patience, |spoil| patience.min(spoil.patience));
         let began = Instant::now();
@@ -438,7 +456,9 @@ impl Run<'_> {
             }
             match stage.server_ended() {
                 Ok(None) => {}
-                Ok(Some(ended)) => break format!("the server ended before it was ready: {}", stage::how(&ended)),
+                Ok(Some(ended)) => {
+                    break format!("the server ended before it was ready: {}", stage::how(&ended));
+                }
                 Err(error) => break format!("the server could not be started: {error}"),
             }
             let bad = checks.iter().map(|check| stage.look(check)).find(|v| v.outcome != CheckOutcome::Pass);
@@ -482,7 +502,11 @@ impl Run<'_> {
             run_id,
             kind: Kind::Drill,
             app: plan.name(),
-            scenario: format!("the loss of {}, brought back from {}", plan.root().display(), subject.snapshot.id.short()),
+            scenario: format!(
+                "the loss of {}, brought back from {}",
+                plan.root().display(),
+                subject.snapshot.id.short()
+            ),
             started,
             finished: subject.repo.clock().now(),
             tool: facts::tool(&self.options.program),

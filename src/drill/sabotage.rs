@@ -19,7 +19,17 @@ use crate::tree::exclude::{Excludes, Options};
 const AGE: Duration = Duration::from_secs(30 * 86_400);
 /// Directories with what others wrote: no test of the application reads every file there.
 const FOREIGN: [&str; 12] = [
-    ".git", ".hg", ".svn", "node_modules", "venv", ".venv", "site-packages", "__pycache__", "vendor", "target", ".cache",
+    ".git",
+    ".hg",
+    ".svn",
+    "node_modules",
+    "venv",
+    ".venv",
+    "site-packages",
+    "__pycache__",
+    "vendor",
+    "target",
+    ".cache",
     ".tox",
 ];
 
@@ -75,7 +85,9 @@ impl Sabotage {
             }
             Self::TruncatedDatabase => "an `sql` check with integrity = true",
             Self::StoppedServer => "an `http` or `port` check of the server",
-            Self::WrongPort | Self::WrongSetting => "a `json` check of the setting, or an `http` check that depends on it",
+            Self::WrongPort | Self::WrongSetting => {
+                "a `json` check of the setting, or an `http` check that depends on it"
+            }
             Self::OldData => "an `sql` check of the newest row's age, or a `file` check with max_age",
         }
     }
@@ -114,14 +126,18 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn missing_file(&self) -> io::Result<Attempt> {
-        let Some(path) = self.any_file()? else { return Ok(Attempt::Nothing("no file is the application's own")) };
+        let Some(path) = self.any_file()? else {
+            return Ok(Attempt::Nothing("no file is the application's own"));
+        };
         fs::remove_file(&path)?;
         Ok(Attempt::Done(format!("{} removed", self.shown(&path))))
     }
 
     // Size and times stay as they were: only the content tells.
     fn flipped_bytes(&self) -> io::Result<Attempt> {
-        let Some(path) = self.any_file()? else { return Ok(Attempt::Nothing("no file is the application's own")) };
+        let Some(path) = self.any_file()? else {
+            return Ok(Attempt::Nothing("no file is the application's own"));
+        };
         let about = fs::metadata(&path)?;
         let at = below(about.len())?;
         let file = open(&path)?;
@@ -164,7 +180,8 @@ impl Copy<'_> {
     fn wrong_setting(&self) -> io::Result<Attempt> {
         let mut files = self.own_files()?;
         files.retain(|path| setting::is_configuration(path));
-        let ports: Vec<String> = self.subject.plan.check.iter().filter_map(port).map(|p| p.to_string()).collect();
+        let ports: Vec<String> =
+            self.subject.plan.check.iter().filter_map(port).map(|p| p.to_string()).collect();
         while !files.is_empty() {
             let path = files.swap_remove(below_len(files.len())?);
             let Some(text) = setting::text_of(&path)? else { continue };
@@ -194,7 +211,10 @@ impl Copy<'_> {
             let Some(old) = about.modified()?.checked_sub(AGE) else { continue };
             open(&path)?.set_times(FileTimes::new().set_modified(old))?;
         }
-        let what = format!("all files made 30 days older, {rows} newer rows removed from {} databases", databases.len());
+        let what = format!(
+            "all files made 30 days older, {rows} newer rows removed from {} databases",
+            databases.len()
+        );
         Ok(Attempt::Done(what))
     }
 

@@ -126,7 +126,10 @@ fn remove_below(dir: &Path, device: u64) -> io::Result<()> {
         let path = entry?.path();
         let about = fs::symlink_metadata(&path)?;
         if about.dev() != device {
-            return Err(io::Error::other(format!("{} is another file system and was not removed", path.display())));
+            return Err(io::Error::other(format!(
+                "{} is another file system and was not removed",
+                path.display()
+            )));
         }
         if !about.is_dir() {
             fs::remove_file(&path)?;
@@ -166,7 +169,9 @@ pub fn reap(place: &Path, dry_run: bool) -> io::Result<Vec<Reaped>> {
         let lease = fs::read(path.join(LEASE)).ok().and_then(|b| serde_json::from_slice::<Lease>(&b).ok());
         let why = match lease {
             None => "it has no lease that can be read; look at it, and remove it by hand".to_owned(),
-            Some(lease) if is_alive(&lease) => format!("the drill {} still runs (process {})", lease.run, lease.pid),
+            Some(lease) if is_alive(&lease) => {
+                format!("the drill {} still runs (process {})", lease.run, lease.pid)
+            }
             Some(_) if dry_run => "it was not asked for".to_owned(),
             Some(_) => remove_tree(&path).err().map_or_else(String::new, |error| error.to_string()),
         };

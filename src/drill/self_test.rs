@@ -36,7 +36,9 @@ pub struct Score {
 impl Score {
     /// True if something was done, and each that was done was noticed.
     pub fn is_whole(&self) -> bool {
-        self.done > 0 && self.noticed == self.done && self.trials.iter().all(|t| t.done.is_some() || t.is_nothing())
+        self.done > 0
+            && self.noticed == self.done
+            && self.trials.iter().all(|t| t.done.is_some() || t.is_nothing())
     }
 
     /// For the record.

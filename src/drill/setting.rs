@@ -13,8 +13,18 @@ const MOST: u64 = 256 << 10;
 const FORMS: [&str; 9] = ["json", "toml", "yaml", "yml", "ini", "cfg", "conf", "env", "properties"];
 /// What tools read, and not the running application.
 const OF_TOOLS: [&str; 12] = [
-    "package.json", "package-lock.json", "tsconfig.json", "composer.json", "composer.lock", "Cargo.toml",
-    "pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "lifeboat.toml", "docker-compose.yml",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "composer.json",
+    "composer.lock",
+    "Cargo.toml",
+    "pyproject.toml",
+    "setup.cfg",
+    "tox.ini",
+    "pytest.ini",
+    "lifeboat.toml",
+    "docker-compose.yml",
 ];
 
 /// `key: value` or `key = value` with a simple value, alone on its line but for a comma.
@@ -37,7 +47,8 @@ pub struct Setting {
 /// True if the file's name is that of an application's configuration.
 pub fn is_configuration(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    let form = path.extension().and_then(|form| form.to_str()).unwrap_or_else(|| name.trim_start_matches('.'));
+    let form =
+        path.extension().and_then(|form| form.to_str()).unwrap_or_else(|| name.trim_start_matches('.'));
     FORMS.contains(&form) && !OF_TOOLS.contains(&name)
 }
 
@@ -58,7 +69,11 @@ pub fn find(text: &str) -> Vec<Setting> {
     line.captures_iter(text)
         .filter_map(|found| {
             let (key, value) = (found.get(1)?, found.get(2)?);
-            Some(Setting { key: key.as_str().to_owned(), value: value.as_str().to_owned(), range: value.range() })
+            Some(Setting {
+                key: key.as_str().to_owned(),
+                value: value.as_str().to_owned(),
+                range: value.range(),
+            })
         })
         .collect()
 }
@@ -73,8 +88,12 @@ pub fn another(value: &str) -> String {
             let quote = quote.unwrap_or('"');
             format!("{quote}sabotaged{quote}")
         }
-        number if number.contains('.') && number.parse::<f64>().is_ok() => format!("{}.5", number.len() + 1000),
-        number => number.parse::<i64>().map_or_else(|_| "sabotaged".to_owned(), |n| n.wrapping_add(1001).to_string()),
+        number if number.contains('.') && number.parse::<f64>().is_ok() => {
+            format!("{}.5", number.len() + 1000)
+        }
+        number => number
+            .parse::<i64>()
+            .map_or_else(|_| "sabotaged".to_owned(), |n| n.wrapping_add(1001).to_string()),
     }
 }
 
@@ -88,7 +107,12 @@ mod tests {
         let found = find(text);
         let all: Vec<_> = found.iter().map(|s| (s.key.as_str(), s.value.as_str())).collect();
         let expected = [
-            ("port", "8000"), ("name", "\"aura\""), ("x", "1.5"), ("DEBUG", "true"), ("KEY", "'v'"), ("level", "info"),
+            ("port", "8000"),
+            ("name", "\"aura\""),
+            ("x", "1.5"),
+            ("DEBUG", "true"),
+            ("KEY", "'v'"),
+            ("level", "info"),
         ];
         assert_eq!(all, expected);
         for setting in found {

@@ -16,8 +16,8 @@ use crate::check::value::CommandLine;
 use crate::check::{Check, Context, Verdict};
 use crate::evidence::{Collector, Isolation, Level, Outcome};
 use crate::plan::Network as PlanNetwork;
-use crate::sys::space::space;
 use crate::sandbox::{self, Bind, Command, Ended, Job, Limits, Network, Recipe, Sandbox, SandboxError};
+use crate::sys::space::space;
 
 /// A shell with the terminal's signals, where the system can give it them.
 const SHELL: &str = "if command -v bash >/dev/null; then s=bash; else s=sh; fi; \
@@ -131,7 +131,8 @@ impl<'a> Stage<'a> {
         let mut output = Recorder::collector();
         let command = command(line).within(limit);
         let observer = self.observer;
-        let ended = self.sandbox.run(&command, &mut |_, bytes| output.push(bytes), &|| observer.interrupted());
+        let ended =
+            self.sandbox.run(&command, &mut |_, bytes| output.push(bytes), &|| observer.interrupted());
         let result = StepResult { output: Some(output), ..judged(ended) };
         recorder.step(&line.to_string(), began, result)
     }
@@ -183,9 +184,10 @@ impl<'a> Stage<'a> {
     }
 
     fn try_look(&mut self, check: &Check) -> Result<Verdict, String> {
-        let environment = self.environment.iter().map(|(name, value)| {
-            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
-        });
+        let environment = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let context = Context {
             directory: Name::from(self.root.as_os_str()),
             environment: Some(environment.collect()),

@@ -350,11 +350,7 @@ impl Sandbox {
         self.control.as_ref().ok_or(SandboxError::Lost("it was used after its end"))
     }
 
-    fn send<T: serde::Serialize>(
-        &self,
-        message: &T,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<(), SandboxError> {
+    fn send<T: serde::Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
         wire::send(self.control()?.as_fd(), message, fds).map_err(|e| SandboxError::Talk("sending", e))
     }
 

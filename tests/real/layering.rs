@@ -28,8 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "drill",
         &[
-            "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore", "sandbox", "sys",
-            "tree",
+            "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore",
+            "sandbox", "sys", "tree",
         ],
     ),
     (

@@ -90,10 +90,15 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
 }
 
 // The snapshots of the plan's tree from the good to the bad one, oldest first.
-fn range<'s>(args: &BisectArgs, plan: &Plan, snapshots: &'s [Snapshot]) -> Result<Vec<&'s Snapshot>, CommandError> {
+fn range<'s>(
+    args: &BisectArgs,
+    plan: &Plan,
+    snapshots: &'s [Snapshot],
+) -> Result<Vec<&'s Snapshot>, CommandError> {
     let root = plan.root();
     let is_ours = |s: &&Snapshot| {
-        !s.forgotten && s.document.roots.iter().any(|r| root.starts_with(std::path::Path::new(r.path.as_os_str())))
+        !s.forgotten
+            && s.document.roots.iter().any(|r| root.starts_with(std::path::Path::new(r.path.as_os_str())))
     };
     let mut all: Vec<&Snapshot> = snapshots.iter().filter(is_ours).collect();
     let named = |text: &Option<std::ffi::OsString>| -> Result<Option<&Snapshot>, CommandError> {
@@ -108,13 +113,20 @@ fn range<'s>(args: &BisectArgs, plan: &Plan, snapshots: &'s [Snapshot]) -> Resul
     }
     if all.is_empty() {
         let text = format!("no snapshot in this range holds {}", root.display());
-        return Err(CommandError::new(Exit::Inconclusive, text).next("lifeboat snapshots shows what there is"));
+        return Err(
+            CommandError::new(Exit::Inconclusive, text).next("lifeboat snapshots shows what there is")
+        );
     }
     Ok(all)
 }
 
 impl Search<'_> {
-    fn halve(&mut self, all: &[&Snapshot], good_known: bool, bad_known: bool) -> Result<Answer, CommandError> {
+    fn halve(
+        &mut self,
+        all: &[&Snapshot],
+        good_known: bool,
+        bad_known: bool,
+    ) -> Result<Answer, CommandError> {
         let last = all.len() - 1;
         if !bad_known && self.passes(all[last])? {
             return Ok(self.answer(Some(all[last]), None));

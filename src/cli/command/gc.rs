@@ -42,4 +42,3 @@ pub fn run(args: &GcArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     Ok(Exit::Done)
 }
-

@@ -144,13 +144,15 @@ fn planned(context: &Context) -> Result<Plan, CommandError> {
     let plan = match context.load_plan() {
         Err(PlanError::NotFound(_)) => {
             let text = "nothing says what to save: no path is given, and there is no plan here or above";
-            return Err(CommandError::usage(text).next("give paths, or lifeboat init --plan DIRECTORY writes a first plan"));
+            return Err(CommandError::usage(text)
+                .next("give paths, or lifeboat init --plan DIRECTORY writes a first plan"));
         }
         other => other?,
     };
     if let Some(database) = plan.database.iter().find(|database| database.kind != DatabaseKind::Sqlite) {
         let name = database.name.as_ref().or(database.database.as_ref()).map_or("a database", |name| name);
-        let text = format!("this version cannot save {name} of the plan: it saves files and SQLite databases");
+        let text =
+            format!("this version cannot save {name} of the plan: it saves files and SQLite databases");
         return Err(CommandError::usage(text)
             .next("lifeboat snapshot --stdin-from-command NAME -- DUMP-COMMAND saves a dump; give the paths besides"));
     }

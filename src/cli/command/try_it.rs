@@ -293,26 +293,34 @@ impl Trial<'_> {
         };
         let place = place.join("drill");
         std::fs::create_dir(&place).map_err(CommandError::io("could not make a temporary directory"))?;
-        let options = Options { allow_unisolated: args.allow_unisolated, ..plain_options(plan, Some(&place))? };
+        let options =
+            Options { allow_unisolated: args.allow_unisolated, ..plain_options(plan, Some(&place))? };
         let began = Instant::now();
-        let run = rehearse(&subject, &options, env::sudo_user(), &*self.observer).map_err(refused)?;
-        let mut run = run.judged();
-        let text = format!("{}: {}", run.headline(), run.reasons.first().cloned().unwrap_or_default());
-        self.done("drill", run.verdict.exit(), began.elapsed(), text);
-        let score = match run.verdict {
-            Verdict::Pass | Verdict::ObjectiveMissed => Some(self.self_test(&subject, &options, &run)?),
+        let mut run = rehearse(&subject, &options, env::sudo_user(), &*self.observer).map_err(refused)?;
+        let sound = run.clone().judged();
+        let text = format!("{}: {}", sound.headline(), sound.reasons.first().cloned().unwrap_or_default());
+        self.done("drill", sound.verdict.exit(), began.elapsed(), text);
+        let score = match sound.verdict {
+            Verdict::Pass | Verdict::ObjectiveMissed => Some(self.self_test(&subject, &options, &sound)?),
             Verdict::Fail | Verdict::Inconclusive => None,
         };
         run.self_test = score.iter().flat_map(Score::recorded).collect();
         evidence::append(repo, key, &mut run)?;
         if let Some(path) = &args.html {
-            let page = render::html(&run, std::slice::from_ref(&run)).map_err(|e| CommandError::of(Exit::Failed, &e))?;
-            std::fs::write(path, page).map_err(CommandError::io(format!("could not write {}", path.display())))?;
+            let page = render::html(&run, std::slice::from_ref(&run))
+                .map_err(|e| CommandError::of(Exit::Failed, &e))?;
+            std::fs::write(path, page)
+                .map_err(CommandError::io(format!("could not write {}", path.display())))?;
         }
         Ok((run, score))
     }
 
-    fn self_test(&mut self, subject: &Subject<'_>, options: &Options, run: &Evidence) -> Result<Score, CommandError> {
+    fn self_test(
+        &mut self,
+        subject: &Subject<'_>,
+        options: &Options,
+        run: &Evidence,
+    ) -> Result<Score, CommandError> {
         let began = Instant::now();
         let score = self_test(subject, options, run, &*self.observer).map_err(refused)?;
         let text = format!("{} of {} sabotages were noticed", score.noticed, score.done);

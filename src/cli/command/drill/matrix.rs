@@ -44,7 +44,8 @@ pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
             break;
         }
         let plan_sha256 = plan_sha256.clone();
-        let subject = Subject { repo, snapshot, kept: &snapshots, plan, plan_sha256, same_as_last_drill: false };
+        let subject =
+            Subject { repo, snapshot, kept: &snapshots, plan, plan_sha256, same_as_last_drill: false };
         let observer = context.observer();
         match rehearse(&subject, &options, env::sudo_user(), &*observer) {
             Ok(run) => rows.push(row(snapshot, plan, &run.judged())),
@@ -58,7 +59,8 @@ pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
     }
     if rows.is_empty() {
         let text = format!("no snapshot that is kept holds {}", plan.root().display());
-        return Err(CommandError::new(Exit::Inconclusive, text).next("lifeboat snapshot, next to the plan, takes one"));
+        return Err(CommandError::new(Exit::Inconclusive, text)
+            .next("lifeboat snapshot, next to the plan, takes one"));
     }
     if context.json() {
         context.document(&rows)?;
@@ -77,7 +79,9 @@ fn row(snapshot: &Snapshot, plan: &Plan, run: &Evidence) -> Row {
         Some(Outcome::Skip) => "skip",
         Some(Outcome::Error) => "ERROR",
     };
-    let of_phase = |phase: &str| run.steps.iter().filter(move |s| s.phase == phase).map(|s| s.result).collect::<Vec<_>>();
+    let of_phase = |phase: &str| {
+        run.steps.iter().filter(move |s| s.phase == phase).map(|s| s.result).collect::<Vec<_>>()
+    };
     let tests = of_phase("tests");
     let required: Vec<_> = run.checks.iter().filter(|check| check.required).collect();
     let passed = required.iter().filter(|check| check.result == Outcome::Pass).count();
@@ -96,7 +100,12 @@ fn table(rows: &[Row], plan: &Plan, context: &Context) -> String {
     let names: Vec<String> = (1..=plan.drill.tests.len()).map(|number| format!("test {number}")).collect();
     let mut columns = vec![("snapshot", Kind::Word), ("taken", Kind::Word)];
     columns.extend(names.iter().map(|name| (name.as_str(), Kind::Word)));
-    columns.extend([("server", Kind::Word), ("checks", Kind::Number), ("verdict", Kind::Word), ("why", Kind::Text)]);
+    columns.extend([
+        ("server", Kind::Word),
+        ("checks", Kind::Number),
+        ("verdict", Kind::Word),
+        ("why", Kind::Text),
+    ]);
     let mut table = Table::new(&columns);
     for row in rows {
         let (taken, checks) = (row.taken_at.shown(), format!("{}/{}", row.checks.0, row.checks.1));

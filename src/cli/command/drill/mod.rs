@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::time::Timestamp;
 use crate::base::Exit;
+use crate::base::time::Timestamp;
 use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector, parse_since};
 use crate::cli::context::{Context, absolute};
@@ -86,7 +86,8 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     let snapshots = context.snapshots(&repo)?;
     let snapshot = chosen(args, &snapshots)?;
     let past = evidence::drills(&repo)?;
-    let same = past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
+    let same =
+        past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
     if same {
         let text = "this snapshot was in the last drill too; --random, or a newer one, would say more";
         context.warn("same-snapshot", text);
@@ -101,9 +102,10 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     };
     let options = options(args, &plan, &repo)?;
     let observer = context.observer();
-    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?.judged();
-    let score = match args.self_test && may_self_test(&run, context) {
-        true => Some(self_test(&subject, &options, &run, &*observer).map_err(refused)?),
+    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
+    let sound = run.clone().judged();
+    let score = match args.self_test && may_self_test(&sound, context) {
+        true => Some(self_test(&subject, &options, &sound, &*observer).map_err(refused)?),
         false => None,
     };
     drop(observer);

@@ -20,7 +20,9 @@ pub fn text(run: &Evidence, context: &Context) -> String {
         table.row([step.phase.as_str(), mark(step.result), &time(step.took_s), &what]);
     }
     for check in &run.checks {
-        let what = because(&check.id, if check.reason.is_empty() { &check.observed } else { &check.reason });
+        // all that was seen is in the record
+        let seen = check.observed.lines().next().unwrap_or_default();
+        let what = because(&check.id, if check.reason.is_empty() { seen } else { &check.reason });
         table.row(["check", mark(check.result), &time(check.took_s), &what]);
     }
     let mut text = table.render(context.width());
@@ -40,13 +42,18 @@ pub fn text(run: &Evidence, context: &Context) -> String {
         text.push_str(&format!("  {item}\n"));
     }
     if let Some(seal) = &run.seal {
-        text.push_str(&format!("record {} (lifeboat log export --format html --record {0})\n", &seal.record[..8]));
+        text.push_str(&format!(
+            "record {} (lifeboat log export --format html --record {0})\n",
+            &seal.record[..8]
+        ));
     }
     text
 }
 
 fn measured(run: &Evidence) -> String {
-    let shown = |seconds: Option<Seconds>| seconds.map_or_else(|| "not measured".to_owned(), |s| size::duration(s.duration()));
+    let shown = |seconds: Option<Seconds>| {
+        seconds.map_or_else(|| "not measured".to_owned(), |s| size::duration(s.duration()))
+    };
     let against = |objective: Option<Seconds>| {
         objective.map(|s| format!(" (objective {})", size::duration(s.duration()))).unwrap_or_default()
     };
@@ -75,11 +82,17 @@ fn mark(result: Outcome) -> &'static str {
 
 /// The self-test as a table with its score.
 pub fn scored(score: &Score, context: &Context) -> String {
-    let mut table = Table::new(&[("self-test", Kind::Text), ("", Kind::Word), ("what was done, what noticed it", Kind::Text)]);
+    let mut table = Table::new(&[
+        ("self-test", Kind::Text),
+        ("", Kind::Word),
+        ("what was done, what noticed it", Kind::Text),
+    ]);
     for trial in &score.trials {
         let (mark, what) = match (&trial.done, &trial.noticed_by[..]) {
             (None, _) => ("-", trial.why.clone()),
-            (Some(done), []) if !trial.why.is_empty() => ("ERROR", format!("{done}; not judged: {}", trial.why)),
+            (Some(done), []) if !trial.why.is_empty() => {
+                ("ERROR", format!("{done}; not judged: {}", trial.why))
+            }
             (Some(done), []) => ("MISSED", format!("{done}; nothing noticed it: {} would", trial.advice)),
             (Some(done), [first, rest @ ..]) => {
                 let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
@@ -89,5 +102,10 @@ pub fn scored(score: &Score, context: &Context) -> String {
         table.row([trial.name, mark, &what]);
     }
     let percent = if score.done == 0 { 0 } else { score.noticed * 100 / score.done };
-    format!("{}score: {} of {} noticed, {percent} %\n", table.render(context.width()), score.noticed, score.done)
+    format!(
+        "{}score: {} of {} noticed, {percent} %\n",
+        table.render(context.width()),
+        score.noticed,
+        score.done
+    )
 }
