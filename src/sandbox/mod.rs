@@ -24,6 +24,7 @@ mod process;
 mod recipe;
 mod root;
 mod run;
+mod terminal;
 mod wire;
 
 pub use active::{Active, Level, Measured};

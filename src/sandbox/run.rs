@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, Child, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use super::recipe::{Command, Ended, Recipe, Stream};
 use super::wire::{self, Ask, Hello, Tell};
 
 /// How often an interruption is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long a command whose time is over may take to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a sandbox may take to start: it waits for nothing but the kernel.
@@ -244,9 +244,6 @@ impl Sandbox {
     }
 
     fn ask_start(&mut self, command: &Command) -> Result<(Job, [File; 2]), SandboxError> {
-        let Some(program) = command.argv.first() else {
-            return Err(SandboxError::Invalid("the command has no program".into()));
-        };
         let talk = |error: rustix::io::Errno| SandboxError::Talk("making pipes", error.into());
         let stdin = stdin(&command.stdin)?;
         let (out, their_out) = pipe_with(PipeFlags::CLOEXEC).map_err(talk)?;
@@ -254,14 +251,21 @@ impl Sandbox {
         for ours in [&out, &err] {
             rustix::io::ioctl_fionbio(ours, true).map_err(talk)?;
         }
+        let job = self.submit(command, [stdin.as_fd(), their_out.as_fd(), their_err.as_fd()])?;
+        Ok((job, [out.into(), err.into()]))
+    }
+
+    pub(super) fn submit(&mut self, command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Job, SandboxError> {
+        let Some(program) = command.argv.first() else {
+            return Err(SandboxError::Invalid("the command has no program".into()));
+        };
+        let program = program.to_string_lossy().into_owned();
         let job = self.next;
         self.next += 1;
-        let ask = Ask::Start { job, command: command.clone() };
-        self.send(&ask, &[stdin.as_fd(), their_out.as_fd(), their_err.as_fd()])?;
-        let program = program.to_string_lossy().into_owned();
+        self.send(&Ask::Start { job, command: command.clone() }, &stdio)?;
         let state = State { program, since: Instant::now(), ended: None, failed: None, gone: false };
         self.jobs.insert(job, state);
-        Ok((Job(job), [out.into(), err.into()]))
+        Ok(Job(job))
     }
 
     fn wait_gone(&mut self, job: Job, patience: Duration) -> Result<(), SandboxError> {
@@ -317,14 +321,14 @@ impl Sandbox {
         Ok(())
     }
 
-    fn control(&self) -> Result<&OwnedFd, SandboxError> {
+    pub(super) fn control(&self) -> Result<&OwnedFd, SandboxError> {
         self.control.as_ref().ok_or(SandboxError::Lost("it was used after its end"))
     }
 
     fn send<T: serde::Serialize>(
         &self,
         message: &T,
-        fds: &[std::os::fd::BorrowedFd<'_>],
+        fds: &[BorrowedFd<'_>],
     ) -> Result<(), SandboxError> {
         wire::send(self.control()?.as_fd(), message, fds).map_err(|e| SandboxError::Talk("sending", e))
     }
