@@ -76,17 +76,20 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
             mounted.writable.insert(target.clone());
         }
     }
+    let own = root::memory("755", "64k")?;
+    root.place(&own, Path::new(PROGRAM).parent().unwrap_or(Path::new("/run")), true)?;
     root.place(&program, Path::new(PROGRAM), false)?;
     if let Some((path, content)) = resolver {
         root.make(&path, false)?;
         write_into(&root, &path, &content).step("copy the resolver's configuration")?;
     }
     root.make(Path::new("/run/lifeboat/empty"), false)?;
+    root.seal(&own)?;
     for path in KERNEL.iter().map(PathBuf::from).chain(hidden) {
-        cover(&mut root, &run, &path)?;
+        cover(&mut root, &own, &path)?;
     }
     for path in sockets {
-        if is_socket(path) && !seen_elsewhere(path, &binds) && cover(&mut root, &run, path)? {
+        if is_socket(path) && !seen_elsewhere(path, &binds) && cover(&mut root, &own, path)? {
             mounted.masked.push(path.clone());
         }
     }
@@ -173,7 +176,7 @@ fn devices(root: &mut Root, mounted: &mut Mounted) -> Result<(), Broken> {
 }
 
 // Puts something empty over a path, if it is there.
-fn cover(root: &mut Root, run: &std::os::fd::OwnedFd, path: &Path) -> Result<bool, Broken> {
+fn cover(root: &mut Root, own: &std::os::fd::OwnedFd, path: &Path) -> Result<bool, Broken> {
     let shown = format!("cover {}", path.display());
     let at = match root.at(path) {
         Ok(at) => at,
@@ -186,7 +189,7 @@ fn cover(root: &mut Root, run: &std::os::fd::OwnedFd, path: &Path) -> Result<boo
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_RDONLY;
         root::fresh("tmpfs", &[("mode", "755"), ("size", "4k")], flags)?
     } else {
-        root::again(run, "lifeboat/empty", true)?
+        root::again(own, "empty", true)?
     };
     root.place(&empty, path, directory)?;
     Ok(true)

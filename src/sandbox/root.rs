@@ -120,6 +120,12 @@ impl Root {
         Ok(())
     }
 
+    /// Makes a mount read-only when all places are made: nothing in it, nor it itself, can be moved out of the way.
+    pub fn seal(&mut self, mount: &OwnedFd) -> Result<(), Broken> {
+        self.seal.push(mount.try_clone().step("keep hold of a mount")?);
+        Ok(())
+    }
+
     /// Makes what lies in memory read-only, and this the root directory; the host's is gone for this process.
     pub fn enter(self) -> Result<(), Broken> {
         for memory in &self.seal {

@@ -20,7 +20,7 @@ use super::terminal::Terminal;
 use super::wire::{self, Ask, Hello, Tell};
 
 /// How often an interruption is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long a command whose time is over may take to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a sandbox may take to start: it waits for nothing but the kernel.
@@ -276,18 +276,18 @@ impl Sandbox {
         for ours in [&out, &err] {
             rustix::io::ioctl_fionbio(ours, true).map_err(talk)?;
         }
-        let job = self.start_with(command, [stdin.as_fd(), their_out.as_fd(), their_err.as_fd()])?;
+        let job = self.submit(command, [stdin.as_fd(), their_out.as_fd(), their_err.as_fd()])?;
         Ok((job, [out.into(), err.into()]))
     }
 
-    fn start_with(&mut self, command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Job, SandboxError> {
+    pub(super) fn submit(&mut self, command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Job, SandboxError> {
         let Some(program) = command.argv.first() else {
             return Err(SandboxError::Invalid("the command has no program".into()));
         };
+        let program = program.to_string_lossy().into_owned();
         let job = self.next;
         self.next += 1;
         self.send(&Ask::Start { job, command: command.clone() }, &stdio)?;
-        let program = program.to_string_lossy().into_owned();
         let state = State { program, since: Instant::now(), ended: None, failed: None, gone: false };
         self.jobs.insert(job, state);
         Ok(Job(job))
@@ -346,11 +346,15 @@ impl Sandbox {
         Ok(())
     }
 
-    fn control(&self) -> Result<&OwnedFd, SandboxError> {
+    pub(super) fn control(&self) -> Result<&OwnedFd, SandboxError> {
         self.control.as_ref().ok_or(SandboxError::Lost("it was used after its end"))
     }
 
-    fn send<T: serde::Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+    fn send<T: serde::Serialize>(
+        &self,
+        message: &T,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), SandboxError> {
         wire::send(self.control()?.as_fd(), message, fds).map_err(|e| SandboxError::Talk("sending", e))
     }
 
