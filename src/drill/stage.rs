@@ -218,7 +218,7 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// If it cannot be opened.
     pub fn shell(&mut self) -> Result<(), SandboxError> {
-        self.sandbox.interact(&Command::shell(SHELL)).map(|_| ())
+        self.sandbox.interact(&Command::shell(SHELL))
     }
 
     /// Ends everything inside; what is left is named.

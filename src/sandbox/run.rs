@@ -16,7 +16,6 @@ use super::active::Active;
 use super::error::{Broken, SandboxError};
 use super::probe;
 use super::recipe::{Command, Ended, Recipe, Stream};
-use super::terminal::Terminal;
 use super::wire::{self, Ask, Hello, Tell};
 
 /// How often an interruption is looked for.
@@ -194,30 +193,6 @@ impl Sandbox {
             }
         });
         Ok(job)
-    }
-
-    /// Runs a command with a terminal of its own inside, and joins it to this process's terminal until it ends. The two are
-    /// not the same terminal: what is inside can type nothing into this one.
-    ///
-    /// # Errors
-    /// If it cannot be started, or if the sandbox is lost.
-    pub fn interact(&mut self, command: &Command) -> Result<Ended, SandboxError> {
-        let bad = |error: io::Error| SandboxError::Talk("making a terminal", error);
-        let terminal = Terminal::make().map_err(bad)?;
-        let inner = terminal.inner().map_err(bad)?;
-        let job = self.start_with(command, [inner.as_fd(), inner.as_fd(), inner.as_fd()])?;
-        drop(inner);
-        let raw = terminal.join().map_err(bad)?;
-        let ended = loop {
-            if let Some(ended) = self.ended(job)? {
-                break ended;
-            }
-            terminal.relay(LOOK).map_err(bad)?;
-        };
-        // what it wrote last
-        let _ = terminal.relay(Duration::ZERO);
-        drop(raw);
-        Ok(ended)
     }
 
     /// How a background command ended; `None` while it runs.

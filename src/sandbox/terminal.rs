@@ -1,89 +1,111 @@
-//! A terminal for inside, joined to the one outside by copying bytes: they share nothing else.
+//! A command on the terminal of this process: through a terminal of its own, whose other end is relayed.
+//!
+//! The command never gets the real terminal: what is typed into that by a process inside would be read
+//! by the shell outside.
 
-use std::io::{self, stdin, stdout};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// The outer end.
-pub(super) struct Terminal(OwnedFd);
+use super::error::SandboxError;
+use super::recipe::Command;
+use super::run::{Job, LOOK, Sandbox};
 
-/// While it lives, the terminal outside passes every key on. Dropped, it is as it was.
-pub(super) struct Raw(Termios);
+/// A terminal for a command inside. Dropping it gives the real one its settings back.
+struct Terminal {
+    master: File,
+    saved: Termios,
+}
 
 impl Terminal {
-    pub(super) fn make() -> io::Result<Self> {
-        let outer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&outer)?;
-        unlockpt(&outer)?;
-        Ok(Self(outer))
-    }
-
-    /// The end for inside.
-    pub(super) fn inner(&self) -> io::Result<OwnedFd> {
-        let path = ptsname(&self.0, Vec::new())?;
-        let inner = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-        if let Ok(size) = tcgetwinsize(stdout()) {
-            tcsetwinsize(&inner, size)?;
-        }
-        Ok(inner)
-    }
-
-    /// Hands this process's terminal over.
-    pub(super) fn join(&self) -> io::Result<Raw> {
-        let before = tcgetattr(stdin())?;
-        let mut raw = before.clone();
+    /// A terminal like the one on standard input, which now passes on every key; and the command's end of it.
+    fn open() -> io::Result<(Self, OwnedFd)> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = rustix::pty::openpt(flags)?;
+        rustix::pty::unlockpt(&master)?;
+        // by descriptor: a name would be looked up in whatever /dev/pts is mounted here
+        let inside = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let stdin = io::stdin();
+        let saved = tcgetattr(&stdin)?;
+        tcsetattr(&inside, OptionalActions::Now, &saved)?;
+        rustix::io::ioctl_fionbio(&master, true)?;
+        let terminal = Self { master: master.into(), saved };
+        let mut raw = terminal.saved.clone();
         raw.make_raw();
-        tcsetattr(stdin(), OptionalActions::Now, &raw)?;
-        rustix::io::ioctl_fionbio(&self.0, true)?;
-        Ok(Raw(before))
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        Ok((terminal, inside))
     }
 
-    /// Waits a moment for bytes of either side and copies them to the other.
-    pub(super) fn relay(&self, patience: Duration) -> io::Result<()> {
-        let pause = Timespec::try_from(patience).ok();
-        let (keys, outer) = (stdin(), &self.0);
-        let mut fds = [PollFd::new(&keys, PollFlags::IN), PollFd::new(outer, PollFlags::IN)];
-        match poll(&mut fds, pause.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    // Passes on what has come from either side, and the size of the window.
+    fn relay(&mut self) {
+        if let Ok(size) = tcgetwinsize(io::stdin()) {
+            let _ = tcsetwinsize(&self.master, size);
         }
-        let ready = [!fds[0].revents().is_empty(), !fds[1].revents().is_empty()];
-        let mut bytes = [0; 4096];
-        if ready[1] {
-            // an error here is how a terminal says that nobody is at its other end
-            while let Ok(count @ 1..) = rustix::io::read(outer, &mut bytes) {
-                write_all(stdout().as_fd(), &bytes[..count])?;
+        let mut buffer = [0; 4096];
+        if is_ready(&io::stdin())
+            && let Ok(count) = rustix::io::read(io::stdin(), &mut buffer)
+        {
+            let _ = self.master.write_all(&buffer[..count]);
+        }
+        while let Ok(count @ 1..) = self.master.read(&mut buffer) {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(&buffer[..count]).and_then(|()| out.flush());
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.saved);
+    }
+}
+
+impl Sandbox {
+    /// Runs a command on this process's terminal until it ends: for a shell inside. Where standard input is no terminal, the
+    /// command gets this process's standard input, output and error as they are.
+    ///
+    /// # Errors
+    /// If it cannot be started, or if the sandbox is lost.
+    pub fn interact(&mut self, command: &Command) -> Result<(), SandboxError> {
+        let trouble = |error| SandboxError::Talk("making a terminal", error);
+        if !rustix::termios::isatty(io::stdin()) {
+            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+            let job = self.submit(command, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+            return self.attend(job, None);
+        }
+        let (terminal, inside) = Terminal::open().map_err(trouble)?;
+        let job = self.submit(command, [inside.as_fd(); 3])?;
+        drop(inside);
+        self.attend(job, Some(terminal))
+    }
+
+    fn attend(&mut self, job: Job, mut terminal: Option<Terminal>) -> Result<(), SandboxError> {
+        let pause = Timespec::try_from(LOOK).ok();
+        while self.ended(job)?.is_none() {
+            let stdin = io::stdin();
+            let mut fds = vec![PollFd::new(self.control()?, PollFlags::IN)];
+            if let Some(terminal) = &terminal {
+                fds.push(PollFd::new(&stdin, PollFlags::IN));
+                fds.push(PollFd::new(&terminal.master, PollFlags::IN));
+            }
+            // an interruption is as good as a pause
+            let _ = poll(&mut fds, pause.as_ref());
+            if let Some(terminal) = &mut terminal {
+                terminal.relay();
             }
         }
-        if ready[0] {
-            let count = rustix::io::read(&keys, &mut bytes)?;
-            write_all(outer.as_fd(), &bytes[..count])?;
+        if let Some(terminal) = &mut terminal {
+            terminal.relay();
         }
         Ok(())
     }
 }
 
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
-    }
-}
-
-fn write_all(to: std::os::fd::BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                poll(&mut [PollFd::new(&to, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+fn is_ready(fd: &impl std::os::fd::AsFd) -> bool {
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+        .is_ok_and(|n| n > 0)
 }
