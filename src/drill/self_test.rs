@@ -78,6 +78,9 @@ pub fn self_test(
         let trial = trial(subject, options, sound, sabotage, &Silent(observer));
         observer.event(Event::Finished);
         trials.push(trial?);
+        if observer.interrupted() {
+            break;
+        }
     }
     let done: Vec<&Trial> = trials.iter().filter(|trial| trial.done.is_some()).collect();
     let (noticed, done) = (done.iter().filter(|trial| !trial.noticed_by.is_empty()).count(), done.len());

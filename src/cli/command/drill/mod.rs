@@ -19,7 +19,7 @@ use crate::cli::error::CommandError;
 use crate::drill::self_test::self_test;
 use crate::drill::{self, DrillError, Options, Subject, rehearse};
 use crate::evidence::{self, Evidence, Verdict, render};
-use crate::plan::Plan;
+use crate::plan::{OnMiss, Plan};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 
@@ -108,6 +108,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         true => Some(self_test(&subject, &options, &sound, &*observer).map_err(refused)?),
         false => None,
     };
+    let was_interrupted = observer.interrupted();
     drop(observer);
     if let Some(score) = &score {
         run.self_test = score.recorded();
@@ -122,9 +123,16 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
             context.print(&format!("\n{}", report::scored(score, context)))?;
         }
     }
+    if was_interrupted {
+        return Ok(Exit::Interrupted);
+    }
     let is_blind = score.is_some_and(|score| !score.is_whole());
     Ok(match run.verdict.exit() {
         Exit::Done if is_blind => Exit::DrillFailed,
+        Exit::ObjectiveMissed if plan.drill.on_objective_missed == OnMiss::Warn => {
+            context.warn("objective-missed", &run.reasons.join("; "));
+            if is_blind { Exit::DrillFailed } else { Exit::Done }
+        }
         other => other,
     })
 }
