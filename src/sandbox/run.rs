@@ -255,7 +255,11 @@ impl Sandbox {
         Ok((job, [out.into(), err.into()]))
     }
 
-    pub(super) fn submit(&mut self, command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Job, SandboxError> {
+    pub(super) fn submit(
+        &mut self,
+        command: &Command,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<Job, SandboxError> {
         let Some(program) = command.argv.first() else {
             return Err(SandboxError::Invalid("the command has no program".into()));
         };
@@ -325,11 +329,7 @@ impl Sandbox {
         self.control.as_ref().ok_or(SandboxError::Lost("it was used after its end"))
     }
 
-    fn send<T: serde::Serialize>(
-        &self,
-        message: &T,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<(), SandboxError> {
+    fn send<T: serde::Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
         wire::send(self.control()?.as_fd(), message, fds).map_err(|e| SandboxError::Talk("sending", e))
     }
 
