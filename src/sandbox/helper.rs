@@ -75,8 +75,10 @@ fn isolated(mut recipe: Recipe, control: &OwnedFd) -> Result<(), Broken> {
     mounts::prepare(&recipe)?;
     // in a user namespace of its own the system counts anew
     let counted = if root { processes_of(user(&recipe)) } else { 0 };
+    let spaces = inside::spaces();
     let group = Group::enter(&recipe.limits);
-    let child = begin(recipe, control, root, own, counted, group.is_some());
+    let begun = Begun { recipe, root, own, counted, spaces, cgroup: group.is_some() };
+    let child = begin(begun, control);
     if let Some(group) = &group {
         group.leave();
     }
@@ -87,18 +89,25 @@ fn isolated(mut recipe: Recipe, control: &OwnedFd) -> Result<(), Broken> {
     done
 }
 
-// Forks the first process inside; in it, this does not return.
-fn begin(
+/// What is known before the first namespace is made.
+struct Begun {
     recipe: Recipe,
-    control: &OwnedFd,
     root: bool,
+    /// User and group of this process.
     own: (u32, u32),
+    /// Processes the application's user has.
     counted: u64,
+    /// The host's namespaces.
+    spaces: BTreeMap<String, String>,
+    /// Whether a cgroup holds the limits.
     cgroup: bool,
-) -> Result<Pid, Broken> {
-    if !root {
+}
+
+// Forks the first process inside; in it, this does not return.
+fn begin(begun: Begun, control: &OwnedFd) -> Result<Pid, Broken> {
+    if !begun.root {
         namespace::unshare(UnshareFlags::NEWUSER).step("make a user namespace")?;
-        let (uid, gid) = own;
+        let (uid, gid) = begun.own;
         let write = |name: &str, text: String| std::fs::write(format!("/proc/self/{name}"), text);
         write("setgroups", "deny".into()).step("map its user")?;
         write("uid_map", format!("{uid} {uid} 1")).step("map its user")?;
@@ -108,7 +117,7 @@ fn begin(
     match namespace::fork().step("start its first process")? {
         Fork::Parent(child) => Ok(child),
         Fork::Child => {
-            let status = match first(recipe, control, root, counted, cgroup) {
+            let status = match first(begun, control) {
                 Ok(init) => {
                     init.serve();
                     0
@@ -123,7 +132,8 @@ fn begin(
     }
 }
 
-fn first(recipe: Recipe, control: &OwnedFd, root: bool, counted: u64, cgroup: bool) -> Result<Init, Broken> {
+fn first(begun: Begun, control: &OwnedFd) -> Result<Init, Broken> {
+    let recipe = &begun.recipe;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("die with its parent")?;
     rustix::process::setsid().step("begin a session")?;
     let sockets = mounts::sockets();
@@ -135,51 +145,42 @@ fn first(recipe: Recipe, control: &OwnedFd, root: bool, counted: u64, cgroup: bo
     if recipe.network == Network::None {
         namespace::loopback_up().step("bring its loopback up")?;
     }
-    let mounted = mounts::mount(&recipe, &sockets)?;
+    let mounted = mounts::mount(recipe, &sockets)?;
     privilege::keep_few().step("drop its capabilities")?;
-    let active = measure(&recipe, &mounted, root, counted, cgroup).step("measure its isolation")?;
+    let active = measure(&begun, &mounted).step("measure its isolation")?;
     wire::send(control.as_fd(), &Tell::Ready { active }, &[]).step("report")?;
     let control = control.try_clone().step("report")?;
-    Ok(Init {
-        control,
-        recipe,
-        isolated: true,
-        counted,
-        cgroup,
-        scratch: PathBuf::from("/tmp"),
-        jobs: BTreeMap::new(),
-    })
+    let Begun { recipe, counted, cgroup, .. } = begun;
+    let scratch = PathBuf::from("/tmp");
+    Ok(Init { control, recipe, isolated: true, counted, cgroup, scratch, jobs: BTreeMap::new() })
 }
 
-fn measure(
-    recipe: &Recipe,
-    mounted: &mounts::Mounted,
-    root: bool,
-    counted: u64,
-    cgroup: bool,
-) -> io::Result<Active> {
+fn measure(begun: &Begun, mounted: &mounts::Mounted) -> io::Result<Active> {
+    let recipe = &begun.recipe;
     let mut downgrades = mounted.downgrades.clone();
-    let own_processes = !downgrades.iter().any(|text| text.starts_with("proc:"));
-    let expected = inside::Expected { writable: &mounted.writable, masked: &mounted.masked, own_processes };
-    let measured = inside::measure(recipe, counted, &expected)?;
+    let expected = inside::Expected {
+        writable: &mounted.writable,
+        masked: &mounted.masked,
+        spaces: &begun.spaces,
+        own_processes: !downgrades.iter().any(|text| text.starts_with("proc:")),
+        own_user_space: !begun.root,
+    };
+    let measured = inside::measure(recipe, begun.counted, &expected)?;
     let level = inside::level(&measured, recipe.network);
     downgrades.extend(measured.iter().filter(|m| !m.holds).map(|m| format!("{}: {}", m.name, m.seen)));
-    let mut mechanisms: Vec<String> =
-        ["mount", "pid", "ipc", "cgroup"].iter().map(|kind| format!("{kind} namespace")).collect();
-    if recipe.network == Network::None {
-        mechanisms.push("net namespace".into());
-    } else {
+    let mut mechanisms = inside::mechanisms(&measured);
+    if recipe.network == Network::Host {
         downgrades.push("network: the host's, as asked".into());
     }
-    mechanisms.push(if root { "dropped capabilities" } else { "user namespace" }.into());
-    mechanisms.push("no_new_privs".into());
-    match filter::program() {
-        Some(_) => mechanisms.push("seccomp".into()),
-        None => downgrades.push("seccomp: not known for this architecture".into()),
+    if filter::program().is_none() {
+        downgrades.push("seccomp: not known for this architecture".into());
+    }
+    if mounted.hidden > 0 {
+        mechanisms.push(format!("{} places of secrets covered", mounted.hidden));
     }
     if recipe.limits.memory.is_some() || recipe.limits.processes.is_some() {
-        mechanisms.push(if cgroup { "cgroup v2 limits" } else { "rlimits and watched limits" }.into());
-        if !cgroup {
+        mechanisms.push(if begun.cgroup { "cgroup v2 limits" } else { "rlimits and watched limits" }.into());
+        if !begun.cgroup {
             downgrades
                 .push("limits: no cgroup v2 that may be divided; memory and processes are watched".into());
         }

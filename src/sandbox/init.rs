@@ -14,6 +14,7 @@ use super::job;
 use super::process;
 use super::recipe::{Limits, Recipe};
 use super::wire::{self, Ask, Tell};
+use crate::sys::namespace;
 use crate::sys::space::space;
 
 /// How often limits are looked at while a job runs.
@@ -162,21 +163,24 @@ impl Init {
             .filter(|job| job.kill_at.is_some_and(|at| at <= now))
             .map(|job| job.supervisor)
             .collect();
-        if !late.is_empty() {
-            let all = process::all();
-            for supervisor in late {
-                process::signal(&process::of(&all, supervisor), Signal::KILL);
-            }
+        for supervisor in late {
+            process::kill(supervisor);
         }
     }
 
     fn watch(&mut self) {
         let Some(reached) = self.reached(&self.recipe.limits) else { return };
-        let all = process::all();
         for job in self.jobs.values_mut() {
             job.limit.get_or_insert_with(|| reached.clone());
-            job.kill_at.get_or_insert_with(Instant::now);
-            process::signal(&process::of(&all, job.supervisor), Signal::KILL);
+            job.kill_at = Some(Instant::now());
+        }
+        self.kill_all();
+    }
+
+    // A supervisor that dies with its job is no loss: its end is the news.
+    fn kill_all(&self) {
+        if !self.isolated || namespace::kill_all_others().is_err() {
+            process::signal(&process::all(), Signal::KILL);
         }
     }
 
@@ -202,7 +206,7 @@ impl Init {
     fn close(self, answer: bool) {
         let deadline = Instant::now() + PATIENCE;
         let left = loop {
-            process::signal(&process::all(), Signal::KILL);
+            self.kill_all();
             let ended = loop {
                 match rustix::process::wait(WaitOptions::NOHANG) {
                     Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}

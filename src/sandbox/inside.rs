@@ -1,6 +1,6 @@
 //! What is really active, tried from inside by a process with exactly the rights of a command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,14 +12,50 @@ use std::time::Duration;
 use super::active::{Level, Measured};
 use super::privilege;
 use super::recipe::{Network, Recipe};
+use crate::sys::filter;
 use crate::sys::namespace::{self, Fork};
 
 /// What must be found to be refused.
 pub(super) struct Expected<'a> {
     pub writable: &'a BTreeSet<PathBuf>,
     pub masked: &'a [PathBuf],
+    /// The host's namespaces, as [`spaces`] tells them.
+    pub spaces: &'a BTreeMap<String, String>,
+    /// Whether users are the sandbox's own too.
+    pub own_user_space: bool,
     /// Whether the process list must be the sandbox's own.
     pub own_processes: bool,
+}
+
+/// Namespaces that a sandbox has for itself: what the measurement of each is called, and its file in /proc/self/ns.
+const SPACES: &[(&str, &str)] = &[
+    ("files: mount namespace", "mnt"),
+    ("processes: PID namespace", "pid"),
+    ("processes: IPC namespace", "ipc"),
+    ("network: net namespace", "net"),
+    ("rights: user namespace", "user"),
+    ("limits: cgroup namespace", "cgroup"),
+];
+
+/// The namespaces of this process: kind and identity.
+pub(super) fn spaces() -> BTreeMap<String, String> {
+    let identity = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).ok();
+    SPACES
+        .iter()
+        .filter_map(|(_, kind)| Some(((*kind).to_owned(), identity(kind)?.to_string_lossy().into_owned())))
+        .collect()
+}
+
+/// What keeps apart, as far as it was measured.
+pub(super) fn mechanisms(measured: &[Measured]) -> Vec<String> {
+    let holding = measured.iter().filter(|m| m.holds).filter_map(|m| m.name.split_once(": "));
+    let word = |name: &str| match name {
+        name if name.ends_with("namespace") => Some(name.to_owned()),
+        "capabilities" => Some("dropped capabilities".to_owned()),
+        "no_new_privs" | "seccomp" => Some(name.to_owned()),
+        _ => None,
+    };
+    holding.filter_map(|(_, name)| word(name)).collect()
 }
 
 /// Tries everything in a process of its own.
@@ -54,7 +90,10 @@ pub(super) fn measure(recipe: &Recipe, counted: u64, expected: &Expected<'_>) ->
 
 /// The level that measurements bear out.
 pub(super) fn level(measured: &[Measured], network: Network) -> Level {
-    let holds = |kind: &str| measured.iter().filter(|m| m.name.starts_with(kind)).all(|m| m.holds);
+    let holds = |kind: &str| {
+        let mut of_kind = measured.iter().filter(|m| m.name.starts_with(kind)).peekable();
+        of_kind.peek().is_some() && of_kind.all(|m| m.holds)
+    };
     if !(holds("files") && holds("rights") && holds("processes")) {
         Level::None
     } else if network == Network::None && holds("network") {
@@ -65,7 +104,13 @@ pub(super) fn level(measured: &[Measured], network: Network) -> Level {
 }
 
 fn attempts(recipe: &Recipe, expected: &Expected<'_>) -> Vec<Measured> {
-    let mut measured = vec![mounts(expected.writable), rights(), calls(), processes(expected.own_processes)];
+    let mut measured = namespaces(recipe, expected);
+    measured.extend([mounts(expected.writable), rights(), calls(), processes(expected.own_processes)]);
+    measured.push(status("rights: no_new_privs", "NoNewPrivs:", "1"));
+    if filter::program().is_some() {
+        // 2: by a filter
+        measured.push(status("rights: seccomp", "Seccomp:", "2"));
+    }
     measured.extend(["/", "/etc", "/usr"].map(write));
     measured.push(sockets(expected.masked));
     if recipe.network == Network::None {
@@ -114,21 +159,39 @@ fn write(place: &str) -> Measured {
     }
 }
 
-fn rights() -> Measured {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|rest| rest.trim().to_owned())
-            .unwrap_or_default()
+fn namespaces(recipe: &Recipe, expected: &Expected<'_>) -> Vec<Measured> {
+    let own = spaces();
+    let wanted = |kind: &str| match kind {
+        "net" => recipe.network == Network::None,
+        "user" => expected.own_user_space,
+        _ => true,
     };
+    let compare = |&(name, kind): &(&str, &str)| {
+        let (Some(inside), Some(outside)) = (own.get(kind), expected.spaces.get(kind)) else {
+            return found(name, false, "cannot be seen");
+        };
+        found(name, inside != outside, format!("{inside}, the host's is {outside}"))
+    };
+    SPACES.iter().filter(|(_, kind)| wanted(kind)).map(compare).collect()
+}
+
+fn field(name: &str) -> String {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let rest = status.lines().find_map(|line| line.strip_prefix(name));
+    rest.map(|rest| rest.trim().to_owned()).unwrap_or_default()
+}
+
+fn status(name: &str, of: &str, demanded: &str) -> Measured {
+    let seen = field(of);
+    found(name, seen == demanded, seen)
+}
+
+fn rights() -> Measured {
     let zero = |name: &str| {
         let text = field(name);
         !text.is_empty() && text.bytes().all(|b| b == b'0')
     };
-    let holds = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].iter().all(|name| zero(name))
-        && field("NoNewPrivs:") == "1";
+    let holds = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].iter().all(|name| zero(name));
     let seen = format!("effective {}, bounding {}", field("CapEff:"), field("CapBnd:"));
     found("rights: capabilities", holds, seen)
 }

@@ -24,6 +24,7 @@ mod process;
 mod recipe;
 mod root;
 mod run;
+mod secrets;
 mod terminal;
 mod wire;
 

@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::error::{Broken, Step as _};
 use super::recipe::{Network, Recipe};
 use super::root::{self, Root};
+use super::secrets;
 
 /// Where the lifeboat program is inside.
 pub const PROGRAM: &str = "/run/lifeboat/lifeboat";
@@ -26,6 +28,8 @@ pub(super) struct Mounted {
     pub writable: BTreeSet<PathBuf>,
     pub masked: Vec<PathBuf>,
     pub downgrades: Vec<String>,
+    /// How many places of secrets were covered.
+    pub hidden: usize,
 }
 
 /// Directories in the scratch that the sandbox needs, made before the host is out of sight.
@@ -55,11 +59,13 @@ pub(super) fn prepare(recipe: &Recipe) -> Result<(), Broken> {
 /// Mounts everything and makes it the root. This process must be the first of its PID namespace, alone in
 /// its mount namespace.
 pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Broken> {
-    let mut mounted = Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new() };
+    let mut mounted =
+        Mounted { writable: BTreeSet::new(), masked: Vec::new(), downgrades: Vec::new(), hidden: 0 };
     // what is to be seen is taken hold of while it can still be seen
     let program = root::clone(&recipe.program.canonicalize().step("find the lifeboat program")?, true)?;
     let mut binds = binds(recipe)?;
     binds.sort_by_key(|bind| bind.0.components().count());
+    let secrets = secrets::places();
     let resolver = resolver(recipe);
     let hidden: Vec<_> = recipe.hide.iter().map(|path| root::settle(path)).collect::<Result<_, _>>()?;
 
@@ -85,6 +91,11 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
     }
     root.make(Path::new("/run/lifeboat/empty"), false)?;
     root.seal(&own)?;
+    for path in secrets {
+        if !seen_elsewhere(&path, &binds) && cover(&mut root, &own, &path)? {
+            mounted.hidden += 1;
+        }
+    }
     for path in KERNEL.iter().map(PathBuf::from).chain(hidden) {
         cover(&mut root, &own, &path)?;
     }
@@ -180,7 +191,9 @@ fn cover(root: &mut Root, own: &std::os::fd::OwnedFd, path: &Path) -> Result<boo
     let shown = format!("cover {}", path.display());
     let at = match root.at(path) {
         Ok(at) => at,
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(false),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+        // who may not even look for it here is who commands will be, or has more rights than they
+        Err(Errno::ACCESS) if !rustix::process::geteuid().is_root() => return Ok(false),
         Err(error) => return Err(error).step(shown),
     };
     let about = rustix::fs::fstat(&at).step(shown)?;

@@ -1,8 +1,11 @@
 //! Processes below this one, from /proc.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::process::{Pid, Signal};
+
+/// How often processes that are new are looked for before all are killed.
+const ROUNDS: u32 = 32;
 
 /// A process below this one.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,20 @@ pub(super) fn signal(processes: &[Process], signal: Signal) {
             let _ = rustix::process::kill_process(pid, signal);
         }
     }
+}
+
+/// Kills the processes of a job: all are stopped before the first is killed, so that none can fork in between.
+pub(super) fn kill(supervisor: Pid) {
+    let mut stopped = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let mut found = of(&all(), supervisor);
+        found.retain(|process| stopped.insert(process.inner));
+        if found.is_empty() {
+            break;
+        }
+        signal(&found, Signal::STOP);
+    }
+    signal(&of(&all(), supervisor), Signal::KILL);
 }
 
 fn below(all: &[Process], top: i32) -> Vec<Process> {

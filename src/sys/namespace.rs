@@ -44,6 +44,23 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Kills every other process of this PID namespace in one go, so that not even a fork bomb gets away: a process that is about to
+/// fork dies instead.
+///
+/// # Errors
+/// If this process is not the first of a PID namespace, where nothing is killed.
+pub fn kill_all_others() -> io::Result<()> {
+    let outside = rustix::process::getppid();
+    if std::process::id() != 1 || outside.is_some() {
+        return Err(io::Error::other("only the first process of a namespace may kill all others"));
+    }
+    // SAFETY: only sends a signal; -1 means all but this one, and reaches no further than the namespace.
+    match unsafe { libc::kill(-1, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Moves this process (or, for processes, its children) into new namespaces.
 ///
 /// # Errors
