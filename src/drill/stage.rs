@@ -94,8 +94,17 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// If it cannot be started and nobody allowed to go without.
     pub fn start(recipe: &Recipe, options: &Options, observer: &'a dyn Observer) -> Result<Self, DrillError> {
+        let mut root = recipe.directory.clone();
         let started = match Sandbox::start(recipe) {
-            Err(SandboxError::Forbidden { .. }) if options.allow_unisolated => Sandbox::unisolated(recipe),
+            Err(SandboxError::Forbidden { .. }) if options.allow_unisolated => {
+                // production lies at the application's path: at least what is relative means the copy
+                root = recipe
+                    .binds
+                    .iter()
+                    .find(|bind| bind.target == root)
+                    .map_or(root, |bind| bind.source.clone());
+                Sandbox::unisolated(&Recipe { directory: root.clone(), ..recipe.clone() })
+            }
             other => other,
         };
         let sandbox = started.map_err(|error| DrillError::NotIsolated {
@@ -105,7 +114,7 @@ impl<'a> Stage<'a> {
         let inside = sandbox.active().level != sandbox::Level::None;
         Ok(Self {
             program: if inside { PathBuf::from(sandbox::PROGRAM) } else { options.program.clone() },
-            root: recipe.directory.clone(),
+            root,
             environment: recipe.environment.clone(),
             sandbox,
             observer,

@@ -306,7 +306,7 @@ fn without_isolation_it_is_refused_or_nothing_passes() {
         return;
     }
     let env = TestEnv::new();
-    let app = App::small(&env, "");
+    let app = App::small(&env, "tests = [\"touch written\"]");
     // a host that allows no namespaces, and a user who may not make them otherwise
     let forbidden = |args: &[&str]| {
         let inner = app.command(args);
@@ -329,6 +329,7 @@ fn without_isolation_it_is_refused_or_nothing_passes() {
     let capped = forbidden(&["drill", "--allow-unisolated", "--in", place.to_str().unwrap()]).exits(22);
     assert!(capped.stdout.contains("INCONCLUSIVE (UNISOLATED)"), "{}", capped.stdout);
     assert!(capped.stdout.contains("isolation: none"), "{}", capped.stdout);
+    assert!(!app.dir.join("written").exists(), "a relative path led to production");
     assert_eq!(app.left(), [] as [PathBuf; 0]);
 }
 

@@ -101,7 +101,7 @@ pub fn scored(score: &Score, context: &Context) -> String {
         };
         table.row([trial.name, mark, &what]);
     }
-    let percent = if score.done == 0 { 0 } else { score.noticed * 100 / score.done };
+    let percent = (score.noticed * 100).checked_div(score.done).unwrap_or_default();
     format!(
         "{}score: {} of {} noticed, {percent} %\n",
         table.render(context.width()),
