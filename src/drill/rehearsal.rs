@@ -23,7 +23,7 @@ use crate::restore::{Placement, place};
 use crate::sys::space::space;
 
 /// Between two looks whether the server is ready.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 /// No drill takes longer, whatever the plan allows.
 const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 
