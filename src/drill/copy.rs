@@ -13,16 +13,32 @@ use crate::catalog::paths::{Part, absolute};
 use crate::evidence::Outcome;
 use crate::format::manifest::{ROOT, Type};
 use crate::format::snapshot::Root;
-use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::find_entry;
 use crate::repo::reader::ChunkReader;
+use crate::repo::{Repo, RepoError};
 use crate::restore::{self, Mode, Options, Owner, Placement, Selection};
 use crate::sys::host::worker_count;
 
 /// Differences that are named.
 const NAMED: usize = 5;
+
+/// Who owns the tree's own directory in the snapshot: user and group by number; `None` if it is not there.
+///
+/// # Errors
+/// If the repository cannot be read.
+pub fn owner(
+    repo: &Repo,
+    snapshot: &Snapshot,
+    placement: &Placement,
+) -> std::result::Result<Option<(u32, u32)>, RepoError> {
+    let loaded = repo.load(Condemned::Use)?;
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
+    let root = &snapshot.document.roots[placement.root];
+    let entry = find_entry(&mut chunks, &root.manifest, &placement.subtree)?;
+    Ok(entry.map(|entry| (entry.stat.uid, entry.stat.gid)))
+}
 
 /// Restores these parts straight into `target`, which is empty or not there.
 pub fn restore_into(

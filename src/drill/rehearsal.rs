@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::copy::{compare, restore_into};
+use super::copy::{self, compare, restore_into};
 use super::production::{self, Sight};
 use super::recorder::Recorder;
 use super::sabotage::{self, Attempt, Sabotage};
@@ -47,6 +47,8 @@ pub struct Spoil {
     sabotage: Sabotage,
     // no longer than this is waited for a server that will not come
     patience: Duration,
+    // the server's command, if that is what is broken
+    server: Option<CommandLine>,
     /// What was done, or why nothing was.
     pub done: Result<String, String>,
 }
@@ -57,7 +59,7 @@ impl Spoil {
         let server = sound.measured.phases.iter().find(|phase| phase.name == "server");
         let took = server.map(|phase| phase.took_s.duration()).unwrap_or_default();
         let patience = took.saturating_mul(4).max(Duration::from_secs(5));
-        Self { sabotage, patience, done: Err("the rehearsal ended before it".to_owned()) }
+        Self { sabotage, patience, server: None, done: Err("the rehearsal ended before it".to_owned()) }
     }
 }
 
@@ -104,7 +106,7 @@ pub fn rehearse_with(
     run.phase("preflight", true);
     let placement = run.placement()?;
     run.room()?;
-    let user = run.user()?;
+    let user = run.user(&placement)?;
     let before = run.production();
     let mut scratch = Scratch::make(&options.place, started)?;
     if options.keep {
@@ -172,14 +174,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn user(&self) -> Result<User, DrillError> {
-        let Some(name) = &self.subject.plan.app.user else { return Ok(None) };
+    // Whom the application belongs to. Root in a sandbox may do no more than others to files that are not its own, so
+    // an application of somebody else would not come up as root.
+    fn user(&self, placement: &Placement) -> Result<User, DrillError> {
         if !crate::sys::host::is_root() {
             return Ok(None);
         }
-        crate::sys::names::user_with_groups(name).map(Some).ok_or_else(|| {
-            DrillError::Plan(format!("app.user is {name:?}, and this host knows no such user"))
-        })
+        if let Some(name) = &self.subject.plan.app.user {
+            return crate::sys::names::user_with_groups(name).map(Some).ok_or_else(|| {
+                DrillError::Plan(format!("app.user is {name:?}, and this host knows no such user"))
+            });
+        }
+        // what cannot be read now is met again, and told, when it is restored
+        let owner = copy::owner(self.subject.repo, self.subject.snapshot, placement).ok().flatten();
+        let owner = owner.filter(|(user, _)| *user != 0);
+        Ok(owner.map(|(user, group)| {
+            crate::sys::names::user_with_groups(&user.to_string()).unwrap_or((user, group, Vec::new()))
+        }))
     }
 
     fn production(&self) -> Sight {
@@ -266,16 +277,25 @@ impl Run<'_> {
 
     // Breaks the copy, if it is to be broken. After it was compared with the snapshot: the plan's own checks are on trial.
     fn spoil(&mut self, scratch: &Scratch) -> bool {
-        let has_server = self.server().is_some();
+        let server = self.server().cloned();
         let Some(spoil) = &mut self.spoil else { return true };
-        if spoil.sabotage == Sabotage::StoppedServer && has_server {
+        if spoil.sabotage == Sabotage::StoppedServer && server.is_some() {
             return true;
         }
-        spoil.done = match sabotage::apply(spoil.sabotage, self.subject, &scratch.tree()) {
+        let done = |attempt: std::io::Result<Attempt>| match attempt {
             Ok(Attempt::Done(what)) => Ok(what),
             Ok(Attempt::Nothing(why)) => Err(why.to_owned()),
             Err(error) => Err(format!("the copy could not be broken: {error}")),
         };
+        let tree = scratch.tree();
+        spoil.done = done(sabotage::apply(spoil.sabotage, self.subject, &tree));
+        if spoil.done.is_err() && spoil.sabotage == Sabotage::WrongPort {
+            spoil.server = server.and_then(|line| sabotage::with_wrong_port(self.subject, &line));
+            spoil.done = match &spoil.server {
+                Some(line) => Ok(format!("the server started as {line}")),
+                None => done(sabotage::wrong_port_in_program(self.subject, &tree)),
+            };
+        }
         spoil.done.is_ok()
     }
 
@@ -286,6 +306,9 @@ impl Run<'_> {
 
     fn server(&self) -> Option<&CommandLine> {
         let plan = self.subject.plan;
+        if let Some(line) = self.spoil.as_ref().and_then(|spoil| spoil.server.as_ref()) {
+            return Some(line);
+        }
         plan.drill.server.as_ref().or(plan.service.as_ref().and_then(|s| s.start.as_ref()))
     }
 

@@ -11,6 +11,7 @@ use regex::Regex;
 use super::Subject;
 use super::setting::{self, Setting};
 use crate::base::name::Name;
+use crate::check::value::CommandLine;
 use crate::check::{Check, Kind as CheckKind, PortName};
 use crate::database::sqlite;
 use crate::tree::exclude::{Excludes, Options};
@@ -18,7 +19,7 @@ use crate::tree::exclude::{Excludes, Options};
 /// How old data is made to look.
 const AGE: Duration = Duration::from_secs(30 * 86_400);
 /// Directories with what others wrote: no test of the application reads every file there.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 14] = [
     ".git",
     ".hg",
     ".svn",
@@ -28,6 +29,8 @@ const FOREIGN: [&str; 12] = [
     "site-packages",
     "__pycache__",
     "vendor",
+    "vendored",
+    "third_party",
     "target",
     ".cache",
     ".tox",
@@ -93,6 +96,32 @@ impl Sabotage {
     }
 }
 
+/// [`Sabotage::WrongPort`] in the text of a program, where neither configuration nor the server's command names the port.
+///
+/// # Errors
+/// If the copy cannot be read or written.
+pub fn wrong_port_in_program(subject: &Subject<'_>, tree: &Path) -> io::Result<Attempt> {
+    Copy { subject, tree }.wrong_port(setting::is_program)
+}
+
+/// The server's command with another port than the checks ask for, where no configuration names it.
+pub fn with_wrong_port(subject: &Subject<'_>, line: &CommandLine) -> Option<CommandLine> {
+    let port = subject.plan.check.iter().find_map(port)?;
+    let (number, other) = other_port(port).ok()?;
+    let replaced = |text: &str| number.replace_all(text, other.as_str()).into_owned();
+    let changed = match line {
+        CommandLine::Shell(text) => CommandLine::Shell(replaced(text)),
+        CommandLine::Argv(words) => CommandLine::Argv(words.iter().map(|word| replaced(word)).collect()),
+    };
+    (changed != *line).then_some(changed)
+}
+
+// What finds the port in a text, and what to put there.
+fn other_port(port: u16) -> io::Result<(Regex, String)> {
+    let number = Regex::new(&format!(r"\b{port}\b")).map_err(io::Error::other)?;
+    Ok((number, if port == u16::MAX { port - 1 } else { port + 1 }.to_string()))
+}
+
 /// What became of an attempt to break the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -112,7 +141,7 @@ pub fn apply(sabotage: Sabotage, subject: &Subject<'_>, tree: &Path) -> io::Resu
         Sabotage::MissingFile => copy.missing_file(),
         Sabotage::FlippedBytes => copy.flipped_bytes(),
         Sabotage::TruncatedDatabase => copy.truncated_database(),
-        Sabotage::WrongPort => copy.wrong_port(),
+        Sabotage::WrongPort => copy.wrong_port(setting::is_configuration),
         Sabotage::WrongSetting => copy.wrong_setting(),
         Sabotage::OldData => copy.old_data(),
         Sabotage::StoppedServer => Ok(Attempt::Nothing("the plan starts no server")),
@@ -158,19 +187,15 @@ impl Copy<'_> {
         Ok(Attempt::Done(format!("{} cut to {} bytes of {size}", self.shown(&path), size / 2)))
     }
 
-    fn wrong_port(&self) -> io::Result<Attempt> {
+    fn wrong_port(&self, is_meant: fn(&Path) -> bool) -> io::Result<Attempt> {
         let Some(port) = self.subject.plan.check.iter().find_map(port) else {
             return Ok(Attempt::Nothing("no check of the plan names a port"));
         };
-        let number = Regex::new(&format!(r"\b{port}\b")).map_err(io::Error::other)?;
-        let other = if port == u16::MAX { port - 1 } else { port + 1 };
-        let mut files = self.own_files()?;
-        // where settings are kept, before where they are used
-        files.sort_by_key(|path| !setting::is_configuration(path));
-        for path in files {
+        let (number, other) = other_port(port)?;
+        for path in self.own_files()?.into_iter().filter(|path| is_meant(path)) {
             let Some(text) = setting::text_of(&path)? else { continue };
             if number.is_match(&text) {
-                rewrite(&path, &number.replace_all(&text, other.to_string().as_str()))?;
+                rewrite(&path, &number.replace_all(&text, other.as_str()))?;
                 return Ok(Attempt::Done(format!("{port} made {other} in {}", self.shown(&path))));
             }
         }

@@ -11,6 +11,8 @@ use regex::Regex;
 const MOST: u64 = 256 << 10;
 
 const FORMS: [&str; 9] = ["json", "toml", "yaml", "yml", "ini", "cfg", "conf", "env", "properties"];
+const PROGRAMS: [&str; 14] =
+    ["py", "js", "mjs", "cjs", "ts", "rb", "php", "pl", "go", "rs", "java", "kt", "sh", "lua"];
 /// What tools read, and not the running application.
 const OF_TOOLS: [&str; 12] = [
     "package.json",
@@ -50,6 +52,11 @@ pub fn is_configuration(path: &Path) -> bool {
     let form =
         path.extension().and_then(|form| form.to_str()).unwrap_or_else(|| name.trim_start_matches('.'));
     FORMS.contains(&form) && !OF_TOOLS.contains(&name)
+}
+
+/// True if the file's name is that of a program's text.
+pub fn is_program(path: &Path) -> bool {
+    path.extension().and_then(|form| form.to_str()).is_some_and(|form| PROGRAMS.contains(&form))
 }
 
 /// The text of a file; `None` if it is too long or no text.

@@ -72,7 +72,7 @@ pub struct App {
     pub keep_on_rollback: Vec<String>,
     /// Excluded paths that set-up makes again, so that a rollback may drop them
     pub rebuild: Vec<String>,
-    /// The user the application runs as; the one who runs Lifeboat if not given
+    /// The user the application runs as; if not given, the owner of its root where root runs Lifeboat, else whoever does
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }

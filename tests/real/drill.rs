@@ -152,6 +152,10 @@ fn the_sample_application_passes_and_its_record_is_complete() {
     }
     let env = TestEnv::new();
     let (app, _) = App::sample(&env);
+    // the newest in the repository is of something else
+    let other = env.path("other");
+    fs::create_dir(&other).unwrap();
+    env.snapshot(&other);
     let (page, junit) = (env.path("page.html"), env.path("junit.xml"));
     let forms = ["--html", page.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
     let run = record(&app.drill(&forms).ok());

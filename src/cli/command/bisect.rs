@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::drill::{hash_of, plain_options, refused};
+use super::drill::{hash_of, of_tree, plain_options, refused};
 use crate::base::Exit;
 use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector};
@@ -96,11 +96,7 @@ fn range<'s>(
     snapshots: &'s [Snapshot],
 ) -> Result<Vec<&'s Snapshot>, CommandError> {
     let root = plan.root();
-    let is_ours = |s: &&Snapshot| {
-        !s.forgotten
-            && s.document.roots.iter().any(|r| root.starts_with(std::path::Path::new(r.path.as_os_str())))
-    };
-    let mut all: Vec<&Snapshot> = snapshots.iter().filter(is_ours).collect();
+    let mut all = of_tree(&root, snapshots);
     let named = |text: &Option<std::ffi::OsString>| -> Result<Option<&Snapshot>, CommandError> {
         let Some(text) = text else { return Ok(None) };
         Ok(Some(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?))

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::{DrillArgs, hash_of, options, refused};
+use super::{DrillArgs, hash_of, of_tree, options, refused};
 use crate::base::Exit;
 use crate::cli::context::Context;
 use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
-use crate::drill::{DrillError, Subject, rehearse};
+use crate::drill::{Subject, rehearse};
 use crate::evidence::{Evidence, Outcome, Verdict};
 use crate::plan::Plan;
 use crate::repo::Repo;
@@ -39,20 +39,13 @@ pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
     let plan_sha256 = hash_of(plan.file())?;
     let most = args.last.map_or(usize::MAX, usize::from);
     let mut rows = Vec::new();
-    for snapshot in snapshots.iter().rev().filter(|s| !s.forgotten) {
-        if rows.len() >= most {
-            break;
-        }
+    for snapshot in of_tree(&plan.root(), &snapshots).into_iter().rev().take(most) {
         let plan_sha256 = plan_sha256.clone();
         let subject =
             Subject { repo, snapshot, kept: &snapshots, plan, plan_sha256, same_as_last_drill: false };
         let observer = context.observer();
-        match rehearse(&subject, &options, env::sudo_user(), &*observer) {
-            Ok(run) => rows.push(row(snapshot, plan, &run.judged())),
-            // snapshots of something else are in the same repository
-            Err(DrillError::NotThere { .. }) => {}
-            Err(error) => return Err(refused(error)),
-        }
+        let run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
+        rows.push(row(snapshot, plan, &run.judged()));
         if observer.interrupted() {
             break;
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::Exit;
+use crate::base::Name;
 use crate::base::time::Timestamp;
 use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector, parse_since};
@@ -22,6 +23,7 @@ use crate::evidence::{self, Evidence, Verdict, render};
 use crate::plan::{OnMiss, Plan};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
+use crate::restore;
 
 /// Rehearse a recovery: restore a snapshot, bring the application to life in a sandbox, and judge it
 ///
@@ -30,10 +32,10 @@ use crate::repo::documents::Snapshot;
 /// application, 21 if an objective was missed, and 22 if it could not be judged. The record goes into the logbook.
 #[derive(clap::Args)]
 pub struct DrillArgs {
-    /// Which snapshot [default: latest]
+    /// Which snapshot [default: the newest that holds the plan's tree]
     #[arg(value_name = "SNAPSHOT", conflicts_with = "random")]
     snapshot: Option<OsString>,
-    /// Any of the snapshots that are kept
+    /// Any of the kept snapshots that hold it
     #[arg(long)]
     random: bool,
     /// Break the copy in several ways afterwards, and see whether the plan's tests and checks notice each
@@ -84,7 +86,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     // without a key there is no record, and without a record it need not begin
     let key = context.writer_key(&repo)?;
     let snapshots = context.snapshots(&repo)?;
-    let snapshot = chosen(args, &snapshots)?;
+    let snapshot = chosen(args, &plan, &snapshots)?;
     let past = evidence::drills(&repo)?;
     let same =
         past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
@@ -203,18 +205,36 @@ pub fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
     }
 }
 
-fn chosen<'s>(args: &DrillArgs, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot, CommandError> {
-    if args.random {
-        let kept: Vec<&Snapshot> = snapshots.iter().filter(|s| !s.forgotten).collect();
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).map_err(|e| CommandError::new(Exit::Inconclusive, e.to_string()))?;
-        let none = || CommandError::new(Exit::Inconclusive, "there is no snapshot to drill");
-        let at = usize::try_from(u64::from_le_bytes(bytes) % kept.len().max(1) as u64).unwrap_or_default();
-        return kept.get(at).copied().ok_or_else(none);
+// A repository may hold snapshots of much else: unless one is named, only those of the plan's tree are meant.
+fn chosen<'s>(
+    args: &DrillArgs,
+    plan: &Plan,
+    snapshots: &'s [Snapshot],
+) -> Result<&'s Snapshot, CommandError> {
+    if let Some(text) = &args.snapshot {
+        return Ok(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?);
     }
-    let latest = OsString::from("latest");
-    let selector = Selector::parse(args.snapshot.as_ref().unwrap_or(&latest))?;
-    Ok(choose(&selector.wanted, snapshots, &Filters::default())?)
+    let ours = of_tree(&plan.root(), snapshots);
+    let at = match args.random {
+        false => ours.len().checked_sub(1),
+        true => {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes).map_err(|e| CommandError::new(Exit::Inconclusive, e.to_string()))?;
+            u64::from_le_bytes(bytes).checked_rem(ours.len() as u64).and_then(|at| usize::try_from(at).ok())
+        }
+    };
+    at.and_then(|at| ours.get(at).copied()).ok_or_else(|| {
+        let text = format!("no snapshot that is kept holds {}", plan.root().display());
+        CommandError::new(Exit::Inconclusive, text)
+            .next("lifeboat snapshot, next to the plan, takes one that does")
+    })
+}
+
+/// The kept snapshots that hold a tree, oldest first.
+pub fn of_tree<'s>(root: &Path, snapshots: &'s [Snapshot]) -> Vec<&'s Snapshot> {
+    let name = Name::from(root.as_os_str());
+    let holds = |s: &&Snapshot| restore::place(&s.document, Some(&name)).iter().any(|p| p.prefix.is_empty());
+    snapshots.iter().filter(|s| !s.forgotten).filter(holds).collect()
 }
 
 /// SHA-256 of a file, in hexadecimal.

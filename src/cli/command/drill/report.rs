@@ -96,7 +96,7 @@ pub fn scored(score: &Score, context: &Context) -> String {
             (Some(done), []) => ("MISSED", format!("{done}; nothing noticed it: {} would", trial.advice)),
             (Some(done), [first, rest @ ..]) => {
                 let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-                ("noticed", format!("{done}: {first}{more}"))
+                ("noticed", format!("{done}: {}{more}", cut(first)))
             }
         };
         table.row([trial.name, mark, &what]);
@@ -108,4 +108,13 @@ pub fn scored(score: &Score, context: &Context) -> String {
         score.noticed,
         score.done
     )
+}
+
+// The beginning of a long command; all of it is in the record.
+fn cut(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
 }
