@@ -176,7 +176,8 @@ impl Document {
         }
         for root in &document.roots {
             bounded("levels of a manifest", u64::from(root.manifest.level), u64::from(MAX_LEVEL))?;
-            if root.path.0.contains(&0) || root.path.0.is_empty() {
+            let leaves = root.path.0.split(|&b| b == b'/').any(|name| name == b"." || name == b"..");
+            if root.path.0.contains(&0) || root.path.0.is_empty() || leaves {
                 return Err(FormatError::malformed(WHAT, "a root's path"));
             }
         }

@@ -18,6 +18,7 @@ use super::report::{Collector, Report};
 use super::worker::{Workers, temporary_name};
 use super::{Mode, Options, Placement, RestoreError};
 use crate::base::Name;
+use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
@@ -58,8 +59,24 @@ pub struct Run<'o, 'j> {
     jobs: &'j Sender<Job<'o>>,
     batch: Batch<'o>,
     links: Vec<Link<'o>>,
-    // path in the manifest's root to path in the target, of the first name of an inode that is restored
-    leaders: HashMap<Vec<u8>, Vec<u8>>,
+    // by the path in the manifest's root, of the first name of an inode that is restored
+    leaders: HashMap<Vec<u8>, Leader>,
+}
+
+/// The first name of an inode.
+struct Leader {
+    // path in the target
+    path: Vec<u8>,
+    content: ChunkId,
+}
+
+/// A hash of what all names of an inode have in common, its metadata apart.
+fn content_of(entry: &Entry) -> ChunkId {
+    let stat = &entry.stat;
+    let mut all = format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, entry.holes).into_bytes();
+    all.extend(entry.target.iter().flatten());
+    all.extend(entry.chunks.iter().flat_map(|id| id.0));
+    ChunkId::of(&all)
 }
 
 /// Opens or makes the target and restores all placements into it.
@@ -289,12 +306,19 @@ impl<'o> Run<'o, '_> {
         }
         if entry.stat.links > 1 || entry.hardlink.is_some() {
             let first = self.first_name(&entry, &path);
-            if let Some(leader) = self.leaders.get(&first) {
-                let leader = leader.clone();
-                self.links.push(Link { dir, name, path, leader, entry });
-                return if self.links.len() > MAX_LINKS { self.flush_links() } else { Ok(()) };
+            let content = content_of(&entry);
+            match self.leaders.get(&first) {
+                Some(leader) if leader.content == content => {
+                    let leader = leader.path.clone();
+                    self.links.push(Link { dir, name, path, leader, entry });
+                    return if self.links.len() > MAX_LINKS { self.flush_links() } else { Ok(()) };
+                }
+                // it says that it is the same and is not: it comes back as it is, by itself
+                Some(_) => {}
+                None => {
+                    self.leaders.insert(first, Leader { path: path.clone(), content });
+                }
             }
-            self.leaders.insert(first, path.clone());
         }
         let file = FileTarget::new(dir, name, path, entry, replace);
         if file.entry.chunks.is_empty() {
@@ -448,13 +472,17 @@ impl<'o> Run<'o, '_> {
     /// `Some(None)` if it is still being written.
     pub(super) fn leader_inode(&self, entry: &Entry, path: &[u8]) -> Option<Option<(u64, u64)>> {
         let leader = self.leaders.get(&self.first_name(entry, path))?;
-        Some(self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(leader).copied())
+        if leader.content != content_of(entry) {
+            return None;
+        }
+        Some(self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&leader.path).copied())
     }
 
     /// Notes that a file with several names is there as it should be.
     pub fn keep_leader(&mut self, entry: &Entry, path: &[u8], inode: (u64, u64)) {
         let first = self.first_name(entry, path);
-        self.leaders.entry(first).or_insert_with(|| path.to_vec());
+        let content = content_of(entry);
+        self.leaders.entry(first).or_insert_with(|| Leader { path: path.to_vec(), content });
         let mut linked = self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner);
         linked.entry(path.to_vec()).or_insert(inode);
     }
@@ -510,12 +538,15 @@ impl<'o> Stack<'o> {
     /// The directory of this path, which must be that of an entry before.
     pub(super) fn parent(&mut self, path: Option<&[u8]>, shared: &Shared<'o>) -> Option<Arc<Directory<'o>>> {
         let Some(path) = path else { return Some(Arc::clone(&self.base)) };
-        while self.open.last().is_some_and(|(top, _)| top != path) {
+        // an entry without its directory costs nothing but itself: what is open above it stays open
+        while self.open.last().is_some_and(|(top, _)| !is_within_subtree(path, top)) {
             self.open.pop();
         }
-        if self.open.is_empty() {
+        match self.open.last() {
             // a single file restored by itself has no directory of its own
-            return (path == ROOT).then(|| Arc::clone(&self.base));
+            None => return (path == ROOT).then(|| Arc::clone(&self.base)),
+            Some((top, _)) if top != path => return None,
+            Some(_) => {}
         }
         self.make_wished(shared)
     }

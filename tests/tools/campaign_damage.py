@@ -302,7 +302,7 @@ class Campaign:
         copy, home = Copy(self.repo, os.path.join(scratch, "repo")), os.path.join(scratch, "home")
         while True:
             with self.lock:
-                if not queue:
+                if not queue or time.monotonic() - self.start > self.args.minutes * 60:
                     return
                 index, damage = queue.popleft()
             # Every other damage meets a program that has a cache of the time before, the rest one that has none.
@@ -330,7 +330,8 @@ class Campaign:
         for thread in threads:
             thread.join()
         judged = sum(row["damages"] for row in self.table.values())
-        if judged != len(chosen):
+        self.left = len(queue)
+        if judged + self.left != len(chosen):
             sys.exit(f"campaign: only {judged} of {len(chosen)} damages were judged")
         return self.report()
 
@@ -339,6 +340,8 @@ class Campaign:
         paths = damaging.files(self.repo)
         size = sum(os.path.getsize(os.path.join(self.repo, path)) for path in paths)
         print(f"## Damage campaign\n\nA repository of {size / 1e6:.1f} MB in {len(paths)} objects with {len(self.snapshots)} snapshots, seed {self.args.seed}.\n")
+        if self.left:
+            print(f"The time was up: {self.left} damages were NOT tried.\n")
         print("| object | damage | " + " | ".join(COLUMNS) + " |")
         print("|---|---|" + "---:|" * len(COLUMNS))
         for (group, kind), row in sorted(self.table.items(), key=lambda item: (item[0][0], damaging.KINDS.index(item[0][1]))):
@@ -370,6 +373,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=1e9, help="try no more damages after so long; the report says how many are left")
     parser.add_argument("--strict", action="store_true", help="fail also on misnamed and collateral damage")
     parser.add_argument("--keep", action="store_true", help="leave the working directory")
     args = parser.parse_args()

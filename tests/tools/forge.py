@@ -22,6 +22,8 @@ MASKS = {8: 0x1800035300, 9: 0x19000353000, 10: 0x590003530000, 11: 0xd900035300
 GEAR = [int.from_bytes(hashlib.md5(bytes([i]) * 64).digest()[:8], "big") for i in range(256)]
 WORD = (1 << 64) - 1
 FLAGS = {"i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "C": 0x800000}
+KEYS = ["path", "type", "mode", "uid", "gid", "size", "mtime", "ctime", "inode", "links", "user", "group", "target", "device", "hardlink", "flags", "xattrs",
+        "holes", "torn"]
 SMALL = {"method": "fastcdc-2020", "minimum": 256, "average": 1024, "maximum": 4096}
 USUAL = {"method": "fastcdc-2020", "minimum": 131072, "average": 524288, "maximum": 4194304}
 codecs.register_error("lone", lambda e: ("".join(f"\\u{ord(c):04x}" for c in e.object[e.start:e.end]), e.end))
@@ -387,7 +389,10 @@ class Hostile(Forge):
     def entry(self, path, kind, more):
         entry = {"path": path, "type": kind, "mode": "755" if kind == "dir" else "644", "uid": os.getuid(), "gid": os.getgid(),
                  "mtime": [1700000000, 5], "ctime": [1700000000, 5], "inode": 7, **more}
-        return {k: v for k, v in entry.items() if v is not GONE}
+        # in the order of the format (what it does not know goes before the chunks), so that a case has the one fault it is about
+        place = {key: index for index, key in enumerate(KEYS)}
+        keys = sorted(entry, key=lambda key: place.get(key, len(KEYS) + (key == "chunks")))
+        return {k: entry[k] for k in keys if entry[k] is not GONE}
 
     def dir(self, path, **more):
         return self.entry(path, "dir", more)

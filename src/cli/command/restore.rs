@@ -203,7 +203,9 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
         }));
     }
     for (loss, count) in &report.losses {
-        context.say(format!("{}: {}", size::count(*count), loss.text()));
+        let text = format!("{}: {}", size::count(*count), loss.text());
+        // what makes the exit status 3 is said even where it should be quiet
+        if loss.counts() { context.warn(loss.code(), &text) } else { context.say(text) }
     }
     context.say(summary(report, options, took));
     Ok(())

@@ -15,6 +15,7 @@ use crate::catalog::select::Filters;
 use crate::cli::args::{self, ExcludeArgs};
 use crate::cli::context::{Context, absolute, whoami};
 use crate::cli::error::CommandError;
+use crate::format::manifest::{ROOT, check_path};
 use crate::logbook;
 use crate::plan::{DatabaseKind, Plan, PlanError};
 use crate::repo::Repo;
@@ -113,6 +114,14 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
     }
     if let Some(tag) = args.tags.iter().find(|tag| tag.is_empty()) {
         return Err(CommandError::usage(format!("the tag `{tag}` is empty")));
+    }
+    if let Some(name) = &args.stdin_from_command {
+        let name = Name::from(name.as_os_str());
+        let relative = name.0.strip_prefix(b"/").unwrap_or(&name.0);
+        if relative == ROOT || check_path(relative).is_err() {
+            let text = format!("a command's output cannot be saved as {}", name.shown());
+            return Err(CommandError::usage(text).next("give it a plain name, such as dump.sql"));
+        }
     }
     Ok(Options {
         roots,

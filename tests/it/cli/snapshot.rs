@@ -107,6 +107,17 @@ fn a_commands_output_counts_only_if_the_command_succeeds() {
 }
 
 #[test]
+fn a_commands_output_needs_a_name_that_can_be_restored() {
+    let env = TestEnv::new();
+    for name in ["..", ".", "", "/", "a/../b", "../a"] {
+        let run = env.run(["snapshot", "--stdin-from-command", name, "--", "echo", "x"]);
+        assert_eq!(run.code, 2, "{name}: {}", run.stderr);
+    }
+    env.ok(["snapshot", "--stdin-from-command", "/var/dump", "--", "printf", "x"]);
+    assert_eq!(env.ok(["cat", "latest:/var/dump"]), "x");
+}
+
+#[test]
 fn a_repository_does_not_save_itself() {
     let env = TestEnv::with_tree();
     let dir = env.arg("");
