@@ -6,6 +6,7 @@ mod context;
 mod entry;
 mod env;
 mod error;
+mod json;
 pub mod progress;
 mod reading;
 mod sandbox;

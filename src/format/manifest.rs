@@ -536,7 +536,7 @@ impl<'de> Deserialize<'de> for Xattrs {
                     let value = STANDARD.decode(value).map_err(de::Error::custom)?;
                     all.push((name, value));
                 }
-                let names: std::collections::BTreeSet<_> = all.iter().map(|(name, _)| name).collect();
+                let names: std::collections::BTreeSet<_> = all.iter().map(|(name, _)| &name.0).collect();
                 if names.len() < all.len() {
                     return Err(de::Error::custom("an attribute stands twice"));
                 }

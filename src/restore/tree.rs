@@ -73,7 +73,8 @@ struct Leader {
 /// A hash of what all names of an inode have in common, its metadata apart.
 fn content_of(entry: &Entry) -> ChunkId {
     let stat = &entry.stat;
-    let mut all = format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, entry.holes).into_bytes();
+    let mut all =
+        format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, entry.holes).into_bytes();
     all.extend(entry.target.iter().flatten());
     all.extend(entry.chunks.iter().flat_map(|id| id.0));
     ChunkId::of(&all)

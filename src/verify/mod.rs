@@ -126,6 +126,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
         })?
     };
     let proved = packs::proved(&loaded.index, &read);
+    rules::index::mark_needed(&loaded.index, &survey.packs, &mut found);
     impact::report(repo, &loaded, absent, &documents, survey, read, &mut found)?;
     let coverage = select::coverage(repo, &loaded.index, &proofs, &proved);
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));

@@ -102,10 +102,12 @@ pub enum Problem {
         /// What is lost.
         hits: Vec<Hit>,
     },
-    /// A pack that no index names: left by a run that was interrupted.
+    /// A pack that no index names: left by a run that was interrupted, or its index object is gone.
     PackUnindexed {
         /// The pack.
         pack: PackId,
+        /// True if a snapshot needs it, so that an index object named it once.
+        needed: bool,
     },
     /// An index object is damaged.
     IndexDamaged {
@@ -263,7 +265,7 @@ impl Problem {
             Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } | Self::ManifestDamaged { .. } => {
                 Severity::DataLoss
             }
-            Self::PackUnindexed { .. }
+            Self::PackUnindexed { needed: false, .. }
             | Self::DocumentUnfinished { .. }
             | Self::SignatureTouched { .. }
             | Self::PacksInexact { .. }
@@ -333,7 +335,10 @@ impl Problem {
                 format!("pack {pack} is damaged: {why}; {} cannot be read", n(*bad_chunks, "chunk"))
             }
             Self::ChunksMissing { chunks, .. } => format!("{} in no known pack", n(*chunks, "needed chunk")),
-            Self::PackUnindexed { pack } => format!("pack {pack} is in no index"),
+            Self::PackUnindexed { pack, needed: false } => format!("pack {pack} is in no index"),
+            Self::PackUnindexed { pack, needed: true } => {
+                format!("pack {pack} is in no index, and snapshots need it: an index object is gone")
+            }
             Self::IndexDamaged { key, why } => format!("{key} is damaged: {why}"),
             Self::IndexDiffers { pack } => format!("an index does not say of pack {pack} what the pack says"),
             Self::DocumentDamaged { snapshot, why } => format!("snapshot {snapshot} cannot be read: {why}"),
@@ -428,7 +433,7 @@ impl Problem {
             Self::PackMissing { pack, .. }
             | Self::PackUnreadable { pack, .. }
             | Self::PackDamaged { pack, .. }
-            | Self::PackUnindexed { pack }
+            | Self::PackUnindexed { pack, .. }
             | Self::IndexDiffers { pack } => Some(Key::pack(*pack)),
             Self::DocumentDamaged { snapshot, .. }
             | Self::DocumentMissing { snapshot, .. }

@@ -28,6 +28,11 @@ pub fn skip(what: &str) {
     eprintln!("SKIPPED: {what}");
 }
 
+/// Shows what a campaign found.
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Whether all these programs are there; says it where one is not.
 pub fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -58,7 +58,7 @@ impl Forged {
 }
 
 fn os<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
-    words.iter().map(OsStr::new).collect()
+    words.iter().map(|word| OsStr::new(*word)).collect()
 }
 
 /// Everything below a directory that an escape could change.
@@ -110,7 +110,12 @@ fn a_name_that_comes_twice_never_leads_through_a_link() {
     for (case, code, word) in cases {
         if case == "order-child-first" {
             let done = forged.restore(case, &[]);
-            assert!(done.code == code && done.stderr.contains(word), "{case}: {}: {}", done.code, done.stderr);
+            assert!(
+                done.code == code && done.stderr.contains(word),
+                "{case}: {}: {}",
+                done.code,
+                done.stderr
+            );
         } else {
             forged.refuses(case, code, word);
         }
@@ -212,7 +217,15 @@ fn hostile_repositories_do_nothing_outside_and_lose_nothing_good() {
     let work = dir.path().to_str().unwrap();
     let mut words = vec!["--lifeboat", crate::env::LIFEBOAT, "--work", work, "--seconds", "30"];
     if !long() {
-        words.extend(["root-*", "name-*", "setuid*", "document-c*", "manifest-cycle*", "holes-o*", "xattr-n*"]);
+        words.extend([
+            "root-*",
+            "name-*",
+            "setuid*",
+            "document-c*",
+            "manifest-cycle*",
+            "holes-o*",
+            "xattr-n*",
+        ]);
         words.extend(["line-key-twice", "line-nested", "pack-dev-zero", "pack-fifo", "repository-version-2"]);
     }
     let done = python("campaign_hostile.py", &words).ok();
@@ -316,7 +329,14 @@ fn directories_swapped_for_links_meanwhile_lead_nowhere() {
             let mut args = vec![OsStr::new("restore"), "-q".as_ref()];
             let what = format!("latest:{}", source.display());
             args.extend([OsStr::new(&what), "--target".as_ref(), target.as_ref()]);
-            args.extend(os(&["--in-place", "--overwrite", "always", "--delete", "--delete-most", "--no-sync"]));
+            args.extend(os(&[
+                "--in-place",
+                "--overwrite",
+                "always",
+                "--delete",
+                "--delete-most",
+                "--no-sync",
+            ]));
             let mut command = env.command(&args);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let done = finish(child, Duration::from_secs(120));

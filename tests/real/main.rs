@@ -8,10 +8,13 @@
 #![expect(clippy::disallowed_methods, reason = "the tests have an environment of their own")]
 
 mod crash;
+mod damage;
 mod databases;
 mod drill;
 mod env;
 mod fidelity;
+mod golden;
+mod hostile;
 mod interop;
 mod layering;
 mod sample;

@@ -211,7 +211,7 @@ fn record(args: &ForgetArgs, context: &Context, repo: &Repo, kind: &str, snapsho
     if snapshots.is_empty() {
         return;
     }
-    let reason = args.reason.as_deref().map(Name::from);
+    let reason = args.reason.as_deref().map(|reason| Name::from(reason).shown());
     match context.writer_key(repo) {
         Ok(key) => {
             context.record(repo, &key, kind, json!({"snapshots": snapshots, "reason": reason}));

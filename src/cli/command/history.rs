@@ -41,7 +41,7 @@ pub struct VersionAnswer {
     last_time: Option<Timestamp>,
     snapshots: u64,
     // null while the path was absent
-    entry: Option<serde_json::Value>,
+    entry: Option<Box<serde_json::value::RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -97,8 +97,9 @@ pub fn answer(found: &Found, times: &Times) -> Result<Vec<VersionAnswer>, Comman
     let mut answers = Vec::new();
     for version in &found.versions {
         let entry = entry_of(version).map_err(crate::repo::RepoError::from)?;
-        let entry =
-            entry.map(|entry| serde_json::to_value(Listed::new(&found.root.0, &entry).at(&found.path)));
+        let entry = entry.map(|entry| {
+            serde_json::value::to_raw_value(&Listed::new(&found.root.0, &entry).at(&found.path))
+        });
         answers.push(VersionAnswer {
             first: version.first,
             last: version.last,

@@ -11,6 +11,7 @@ use crate::base::Exit;
 use crate::base::name::{Name, shown};
 use crate::cli::context::{Context, absolute, whoami};
 use crate::cli::error::CommandError;
+use crate::cli::json::object;
 use crate::plan;
 use crate::repo::keys::WriterKey;
 use crate::repo::open;
@@ -55,13 +56,13 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     let (fingerprint, key_path) = (key.public().fingerprint(), Name::from(key_path.as_os_str()));
     if context.json() {
-        context.document(&json!({
+        context.document(&object! {
             "id": config.id,
             "location": Name::from(location.as_os_str()),
             "created": config.created,
-            "writer": {"fingerprint": fingerprint, "key": key_path},
+            "writer": object! {"fingerprint": fingerprint, "key": key_path},
             "plan": planned.as_ref().map(|(path, _)| Name::from(path.as_os_str())),
-        }))?;
+        })?;
         return Ok(Exit::Done);
     }
     context.print(&format!("{}\n", config.id))?;

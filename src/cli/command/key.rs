@@ -7,6 +7,7 @@ use crate::base::Exit;
 use crate::base::name::Name;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
 use crate::repo::keys::WriterKey;
 use crate::store::{Key, Published};
@@ -69,12 +70,12 @@ fn add(context: &Context) -> Result<Exit, CommandError> {
     let added = published == Published::Created;
     if context.json() {
         let path = Name::from(path.as_os_str());
-        context.document(&json!({
+        context.document(&object! {
             "added": added,
             "writer": public.writer_name(),
             "fingerprint": public.fingerprint(),
             "key": path,
-        }))?;
+        })?;
         return Ok(Exit::Done);
     }
     context.print(&format!("{}\n", public.fingerprint()))?;

@@ -13,6 +13,7 @@ use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector};
 use crate::cli::context::{Context, absolute};
 use crate::cli::error::CommandError;
+use crate::cli::json::object;
 use crate::restore::{
     Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
 };
@@ -189,9 +190,12 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
     if context.json() {
         let losses: serde_json::Map<_, _> =
             report.losses.iter().map(|(loss, count)| (loss.code().to_owned(), json!(count))).collect();
-        let problems: Vec<_> =
-            report.problems.iter().map(|p| json!({"path": p.path, "code": p.code, "text": p.text})).collect();
-        return context.document(&json!({
+        let problems: Vec<_> = report
+            .problems
+            .iter()
+            .map(|p| object! {"path": p.path, "code": p.code, "text": p.text})
+            .collect();
+        return context.document(&object! {
             "message_type": "summary",
             "dry_run": options.dry_run,
             "target": Name::from(options.target.as_os_str()),
@@ -200,7 +204,7 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
             "kept": report.kept, "deleted": report.deleted, "failed": report.failed,
             "damage": report.damage, "losses": losses, "problems": problems,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
-        }));
+        });
     }
     for (loss, count) in &report.losses {
         let text = format!("{}: {}", size::count(*count), loss.text());

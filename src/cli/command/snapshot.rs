@@ -89,7 +89,7 @@ pub fn run(args: &SnapshotArgs, context: &Context) -> Result<Exit, CommandError>
     let outcome = take(&repo, &key, logbook::head(&repo)?, &options, &*observer)?;
     drop(observer);
     if let Some(id) = outcome.id {
-        let body = json!({"snapshot": id, "reason": options.reason, "statistics": outcome.statistics});
+        let body = json!({"snapshot": id, "reason": options.reason.as_ref().map(Name::shown), "statistics": outcome.statistics});
         context.record(&repo, &key, "snapshot", body);
     }
     show(&outcome, &options, began.elapsed(), context)?;

@@ -7,6 +7,7 @@ use crate::base::name::{Name, shown};
 use crate::base::{Exit, size};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
 use crate::plan::{self, Plan, PlanError};
 
@@ -41,7 +42,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
                 })
                 .collect();
             context.document(
-                &json!({"file": Name::from(path.as_os_str()), "valid": false, "problems": problems}),
+                &object! {"file": Name::from(path.as_os_str()), "valid": false, "problems": problems},
             )?;
             return Ok(Exit::Usage);
         }
@@ -49,7 +50,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
     };
     let file = Name::from(plan.file().as_os_str());
     if context.json() {
-        context.document(&json!({"file": file, "valid": true, "problems": []}))?;
+        context.document(&object! {"file": file, "valid": true, "problems": [] as [(); 0]})?;
         return Ok(Exit::Done);
     }
     let count = |number: usize, noun| size::plural(number as u64, noun);
@@ -89,7 +90,7 @@ pub fn show_config(_: &ShowConfigArgs, context: &Context) -> Result<Exit, Comman
     let plan = context.plan()?;
     let settings = settings(&plan, context)?;
     if context.json() {
-        context.document(&json!({"file": Name::from(plan.file().as_os_str()), "settings": settings}))?;
+        context.document(&object! {"file": Name::from(plan.file().as_os_str()), "settings": settings})?;
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&[("key", Kind::Text), ("value", Kind::Text), ("from", Kind::Text)]);

@@ -12,6 +12,7 @@ use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::cli::json::{Object, object};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::sys::host::worker_count;
@@ -181,18 +182,18 @@ fn join_root(root: &[u8], path: &[u8]) -> Vec<u8> {
     join(if root == b"/" { b"" } else { root }, path)
 }
 
-fn problem_json(problem: &Problem) -> serde_json::Value {
+fn problem_json(problem: &Problem) -> Object {
     let mut paths = Vec::new();
     for hit in problem.hits() {
         for lost in &hit.paths {
-            paths.push(json!({
+            paths.push(object! {
                 "snapshot": hit.snapshot,
                 "path": Name(join_root(&lost.root, &lost.path)),
                 "and_following": lost.and_following,
-            }));
+            });
         }
     }
-    json!({
+    object! {
         "message_type": "problem",
         "code": problem.code(),
         "severity": word(problem.severity()),
@@ -201,5 +202,5 @@ fn problem_json(problem: &Problem) -> serde_json::Value {
         "paths": paths,
         "text": problem.text(),
         "next": problem.remedy(),
-    })
+    }
 }

@@ -1,5 +1,9 @@
 //! Index objects decode and agree with each other.
 
+use std::collections::BTreeSet;
+
+use crate::base::PackId;
+use crate::repo::chunk_index::ChunkIndex;
 use crate::repo::load::Loaded;
 use crate::verify::Problem;
 
@@ -10,5 +14,16 @@ pub fn check(loaded: &Loaded, found: &mut Vec<Problem>) {
     }
     for &pack in &loaded.conflicts {
         found.push(Problem::IndexDiffers { pack });
+    }
+}
+
+/// Tells packs whose index object is gone from those that an interrupted run left: the former are needed by snapshots, and
+/// whoever finished a snapshot had written its index before.
+pub fn mark_needed(index: &ChunkIndex, packs: &BTreeSet<u32>, found: &mut [Problem]) {
+    let ids: BTreeSet<PackId> = packs.iter().filter_map(|number| index.pack(*number)?.id).collect();
+    for problem in found {
+        if let Problem::PackUnindexed { pack, needed } = problem {
+            *needed = ids.contains(pack);
+        }
     }
 }

@@ -36,7 +36,7 @@ pub fn check(repo: &Repo, loaded: &Loaded, found: &mut Vec<Problem>) -> Result<B
     }
     for (pack, ..) in &loaded.unindexed {
         if !numbers.contains_key(pack) {
-            found.push(Problem::PackUnindexed { pack: *pack });
+            found.push(Problem::PackUnindexed { pack: *pack, needed: false });
         }
     }
     let mut absent = BadChunks::new();

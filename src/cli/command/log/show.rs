@@ -49,8 +49,8 @@ pub fn value(logged: &Logged) -> Value {
     if let Some(record) = &logged.record {
         value["previous"] = json!(record.previous);
         value["at"] = json!(record.at);
-        value["host"] = json!(record.host);
-        value["user"] = json!(record.user);
+        value["host"] = json!(record.host.shown());
+        value["user"] = json!(record.user.shown());
         value["kind"] = json!(record.kind);
         value["body"] = record.body.clone();
     }
