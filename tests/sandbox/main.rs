@@ -1,0 +1,6 @@
+//! Tests of the sandbox by what runs in it: attempts to get out, the pitfalls that the design knows of, limits, and what is left.
+//!
+//! As root everything is done twice: as root, and as an ordinary user.
+
+mod escapes;
+mod world;
