@@ -76,6 +76,7 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
     let run = root::memory("755", "64m")?;
     root.place(&run, Path::new("/run"), true)?;
     mounted.writable.insert("/run".into());
+    make_places(&mut root, &binds)?;
     for (target, tree, directory, writable) in &binds {
         root.place(tree, target, *directory)?;
         if *writable {
@@ -106,6 +107,19 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
     }
     root.enter()?;
     Ok(mounted)
+}
+
+// Makes what is missing before anything is placed: a directory that is rebuilt in memory to hold one more takes what is mounted below
+// along as a copy, and a copy is not sealed with the original. So the shallow go first.
+fn make_places(root: &mut Root, binds: &[Placed]) -> Result<(), Broken> {
+    let inside_another =
+        |path: &Path| binds.iter().any(|other| other.0 != path && path.starts_with(&other.0));
+    let mut places: Vec<&Placed> = binds.iter().filter(|bind| !inside_another(&bind.0)).collect();
+    let known = |path: &Path| {
+        path.ancestors().find(|place| place.exists()).map_or(0, |place| place.components().count())
+    };
+    places.sort_by_key(|bind| known(&bind.0));
+    places.into_iter().try_for_each(|bind| root.ready(&bind.0, bind.2).map(drop))
 }
 
 type Placed = (PathBuf, std::os::fd::OwnedFd, bool, bool);

@@ -2,5 +2,10 @@
 //!
 //! As root everything is done twice: as root, and as an ordinary user.
 
+mod ending;
 mod escapes;
+mod limits;
+mod pitfalls;
+mod refusal;
+mod terminal;
 mod world;

@@ -33,6 +33,16 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// As whom this process itself starts a sandbox.
+pub fn oneself() -> Who {
+    if is_root() { Who::Root } else { Who::Ordinary }
+}
+
+/// Whether that is this process's own user.
+pub fn is_self(who: Who) -> bool {
+    who == oneself()
+}
+
 /// Says that something is left out; fails where everything must run.
 pub fn skip(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "SKIPPED where nothing may be: {what}");
@@ -163,6 +173,11 @@ impl World {
         let environment: Vec<(OsString, OsString)> =
             vec![("PATH".into(), "/usr/bin:/bin:/usr/sbin:/sbin".into())];
         Recipe { environment, ..Recipe::new(&self.program, scratch) }
+    }
+
+    /// The program, where this world's person can start it.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// A program as this world's person starts it.
