@@ -2,6 +2,7 @@
 //!
 //! As root everything is done twice: as root, and as an ordinary user.
 
+mod cost;
 mod ending;
 mod escapes;
 mod limits;

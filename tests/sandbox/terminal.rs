@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::world::{PYTHON, World, have_python, people};
 
 // Plays a person at a terminal: types lines, and gives all that was shown.
-const PERSON: &str = "import os, pty, select, sys, time
+const PERSON: &str = "import os, pty, select, signal, sys, time
 lines = sys.argv[1].encode().split(b'|')
 child, master = pty.fork()
 if child == 0:
@@ -25,6 +25,8 @@ while time.time() < deadline:
     elif lines:
         os.write(master, lines.pop(0) + b'\\n')
 sys.stdout.buffer.write(shown)
+if time.time() >= deadline:
+    os.kill(child, signal.SIGKILL)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))";
 
 #[test]
@@ -36,7 +38,8 @@ fn a_shell_inside_has_a_terminal_of_its_own() {
         let world = World::new(who);
         let script = json!({ "recipe": world.recipe(), "commands": [], "interact": Command::shell("exec setsid --ctty --wait sh -i") });
         let file = world.file("script.json", &script.to_string());
-        let typed = "echo in-$((40+2))-side|test -t 0 && echo a-terminal; tty|stty size|sleep 600 &|ps -e -o tty= | sort -u|exit 3";
+        let typed =
+            "echo in-$((40+2))-side|test -t 0 && echo a-terminal; tty|stty size|sleep 600 &|jobs|exit 3";
         let mut person = world.as_person(PYTHON);
         person.args(["-c", PERSON, typed]).arg(world.program()).args(["__sandbox", "run"]).arg(&file);
         let output = person.output().unwrap();
