@@ -99,7 +99,7 @@ fn scene(world: &World, canary: &Canary) -> (Value, Recipe, Vec<tempfile::NamedT
         "file": file,
         "app": app,
         "hidden": [hidden.join("key"), single],
-        "foreign": foreign,
+        "foreign": is_root().then_some(foreign),
         "set_user": set_user,
         "temporary": temporary_paths,
         "secret": hex("hunter2"),

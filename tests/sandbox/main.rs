@@ -2,6 +2,10 @@
 //!
 //! As root everything is done twice: as root, and as an ordinary user.
 
+#![expect(clippy::print_stdout, reason = "figures are for people")]
+#![expect(clippy::print_stderr, reason = "what is skipped must be seen")]
+#![expect(clippy::disallowed_methods, reason = "the tests have an environment of their own")]
+
 mod cost;
 mod ending;
 mod escapes;

@@ -145,7 +145,7 @@ def read_password_hashes():
 
 @probe(control=CANARY["root"])
 def read_a_file_of_somebody_else():
-    return read(CANARY["foreign"])
+    return CANARY["foreign"] and read(CANARY["foreign"])
 
 
 @probe
@@ -177,6 +177,8 @@ def copy_up_through_proc():
 def run_a_set_user_id_program():
     if CANARY["root"]:  # root has no need of one
         return "root" if os.access("/etc/shadow", os.R_OK) and read("/etc/shadow") else None
+    if not CANARY["set_user"]:
+        return None
     text = os.popen(CANARY["set_user"] + " -u").read().strip()
     return text if text == "0" else None
 
