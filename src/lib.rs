@@ -37,5 +37,8 @@ pub mod retention;
 pub mod snapshot;
 pub mod verify;
 
+// the rehearsal, which stands on all of them
+pub mod drill;
+
 // the terminal
 pub mod cli;

@@ -23,6 +23,8 @@ pub enum Step {
     Compare,
     /// Writing an archive.
     Export,
+    /// A phase of a rehearsal, by its name.
+    Drill(&'static str),
 }
 
 impl Step {
@@ -36,6 +38,7 @@ impl Step {
             Self::Repair => "repair",
             Self::Compare => "compare",
             Self::Export => "export",
+            Self::Drill(phase) => phase,
         }
     }
 }

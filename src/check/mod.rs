@@ -11,7 +11,7 @@ pub mod run;
 pub mod value;
 pub mod verdict;
 
-pub use config::{Check, Common, KINDS, Kind};
+pub use config::{Check, Common, KINDS, Kind, PortName};
 pub use run::{Context, Mark};
 pub use verdict::{Outcome, Verdict};
 

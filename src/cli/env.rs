@@ -34,6 +34,19 @@ fn config_dir(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> 
     Some(base.join("lifeboat"))
 }
 
+/// The user behind `sudo`.
+pub fn sudo_user() -> Option<String> {
+    variable("SUDO_USER").map(|name| crate::base::Name::from(name.as_os_str()).shown())
+}
+
+/// The file of this program.
+///
+/// # Errors
+/// If the system does not say.
+pub fn program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
 /// The width that somebody chose for tables, by `COLUMNS`.
 pub fn columns() -> Option<u16> {
     variable("COLUMNS")?.to_str()?.parse().ok().filter(|&width| width > 0)

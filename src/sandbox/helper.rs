@@ -15,6 +15,7 @@ use rustix::thread::UnshareFlags;
 
 use super::active::{Active, Level};
 use super::cgroup::Group;
+use super::doors;
 use super::error::{Broken, Step as _};
 use super::init::Init;
 use super::inside;
@@ -46,7 +47,7 @@ fn unisolated(recipe: Recipe, control: &OwnedFd) -> Result<(), Broken> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step("adopt orphans")?;
     let active = Active {
         level: Level::None,
-        mechanisms: vec!["subreaper".into()],
+        mechanisms: vec!["process group".into(), "subreaper".into()],
         downgrades: vec!["isolation: left out, as asked".into()],
         masked_sockets: Vec::new(),
         measured: Vec::new(),
@@ -74,6 +75,8 @@ fn isolated(mut recipe: Recipe, control: &OwnedFd) -> Result<(), Broken> {
     mounts::prepare(&recipe)?;
     // in a user namespace of its own the system counts anew
     let counted = if root { processes_of(user(&recipe)) } else { 0 };
+    // when memory runs out, the kernel is to take it from here and not from production
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let spaces = inside::spaces();
     let group = Group::enter(&recipe.limits);
     let begun = Begun { recipe, root, own, counted, spaces, cgroup: group.is_some() };
@@ -135,7 +138,7 @@ fn first(begun: Begun, control: &OwnedFd) -> Result<Init, Broken> {
     let recipe = &begun.recipe;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("die with its parent")?;
     rustix::process::setsid().step("begin a session")?;
-    let sockets = mounts::sockets();
+    let sockets = doors::doors();
     let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWCGROUP;
     if recipe.network == Network::None {
         spaces |= UnshareFlags::NEWNET;

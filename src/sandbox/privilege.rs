@@ -73,5 +73,6 @@ fn limit(limits: &Limits, counted: u64) -> io::Result<()> {
     set(Resource::Nofile, limits.open_files)?;
     set(Resource::Fsize, limits.file_size)?;
     set(Resource::Cpu, limits.cpu)?;
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    // 1 and not 0: with 0 the kernel would still start the host's handler where core_pattern names one
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?)
 }

@@ -15,8 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tree", &["base", "sys", "format"]),
     ("repo", &["base", "sys", "format", "store"]),
     ("logbook", &["base", "format", "repo", "store"]),
-    ("sandbox", &["base", "sys"]),
     ("evidence", &["base", "logbook", "repo"]),
+    ("sandbox", &["base", "sys"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),
@@ -26,11 +26,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", &["base", "format", "logbook", "repo", "store"]),
     ("repair", &["base", "format", "logbook", "repo", "store", "verify"]),
     (
+        "drill",
+        &[
+            "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore",
+            "sandbox", "sys", "tree",
+        ],
+    ),
+    (
         "cli",
         &[
             "base",
             "catalog",
             "database",
+            "drill",
             "evidence",
             "check",
             "format",

@@ -9,6 +9,7 @@
 
 mod crash;
 mod databases;
+mod drill;
 mod env;
 mod fidelity;
 mod interop;

@@ -30,6 +30,9 @@ about["datagram"] = f"{directory}/datagram"
 listen(socket.AF_UNIX, about["datagram"], socket.SOCK_DGRAM)
 about["abstract"] = f"lifeboat-canary-{os.getpid()}"
 listen(socket.AF_UNIX, "\0" + about["abstract"])
+about["pipe"] = f"{directory}/pipe"
+os.mkfifo(about["pipe"], 0o622)
+pipe = os.open(about["pipe"], os.O_RDWR)
 about["port"] = listen(socket.AF_INET, ("0.0.0.0", 0)).getsockname()[1]
 try:
     about["port6"] = listen(socket.AF_INET6, ("::1", 0)).getsockname()[1]

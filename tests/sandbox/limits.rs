@@ -111,6 +111,15 @@ fn room_on_the_disk_is_limited() {
     }
 }
 
+// When memory runs out all the same, the kernel shall not take it from production.
+#[test]
+fn the_kernel_ends_a_sandbox_before_production() {
+    for who in people() {
+        let world = World::new(who);
+        assert_eq!(world.shell(&world.recipe(), "cat /proc/self/oom_score_adj"), "1000\n", "as {who:?}");
+    }
+}
+
 #[test]
 fn open_files_and_processor_time_are_limited() {
     for who in people() {

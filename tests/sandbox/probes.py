@@ -255,6 +255,12 @@ def send_to_a_datagram_socket_in_a_directory():
 
 
 @probe(control=True)
+def write_into_a_named_pipe():
+    pipe = os.open(CANARY["pipe"], os.O_WRONLY | os.O_NONBLOCK)
+    return stat.S_ISFIFO(os.fstat(pipe).st_mode) and "open for writing"
+
+
+@probe(control=True)
 def connect_to_an_abstract_socket():
     return connected(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + CANARY["abstract"])
 

@@ -1,12 +1,15 @@
 //! One file a command: open, call, show, exit status.
 
+mod bisect;
 mod cat;
 mod completions;
 mod diff;
 mod doctor;
+mod drill;
 mod export;
 mod find;
 mod forget;
+mod gc;
 mod health;
 mod history;
 mod init;
@@ -55,6 +58,9 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
+    Drill(drill::DrillArgs),
+    Bisect(bisect::BisectArgs),
+    Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
@@ -90,6 +96,9 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
+        Command::Drill(args) => drill::run(args, context),
+        Command::Bisect(args) => bisect::run(args, context),
+        Command::Gc(args) => gc::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Try(args) => try_it::run(args, context),
         Command::Completions(args) => completions::run(args, context),

@@ -16,6 +16,7 @@ use crate::cli::args::{self, ExcludeArgs};
 use crate::cli::context::{Context, absolute, whoami};
 use crate::cli::error::CommandError;
 use crate::logbook;
+use crate::plan::{DatabaseKind, Plan, PlanError};
 use crate::repo::Repo;
 use crate::repo::writer::DEFAULT_LEVEL;
 use crate::snapshot::{Options, Outcome, take};
@@ -23,12 +24,12 @@ use crate::sys::host::worker_count;
 
 /// Take a snapshot
 ///
-/// Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read: the
+/// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read: the
 /// snapshot is kept, and says what is missing.
 #[derive(clap::Args)]
 pub struct SnapshotArgs {
-    /// Directories and files to save
-    #[arg(value_name = "PATH", required_unless_present = "stdin_from_command", value_hint = clap::ValueHint::AnyPath)]
+    /// Directories and files to save [default: the plan's app.root]
+    #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
     /// A word to find it by; several with commas, or by repeating
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
@@ -104,6 +105,12 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
             roots.push(root);
         }
     }
+    let mut excludes = args.excludes.options();
+    if roots.is_empty() && args.stdin_from_command.is_none() {
+        let plan = planned(context)?;
+        roots.push(plan.root());
+        excludes.patterns.extend(plan.app.exclude);
+    }
     if let Some(tag) = args.tags.iter().find(|tag| tag.is_empty()) {
         return Err(CommandError::usage(format!("the tag `{tag}` is empty")));
     }
@@ -113,7 +120,7 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
             .stdin_from_command
             .as_ref()
             .map(|name| (Name::from(name.as_os_str()), args.command.clone())),
-        excludes: args.excludes.options(),
+        excludes,
         one_file_system: args.one_file_system,
         rehash: args.rehash,
         skip_if_unchanged: args.skip_if_unchanged,
@@ -127,6 +134,29 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
         workers: args.jobs.map_or_else(worker_count, usize::from),
         dry_run: args.dry_run,
     })
+}
+
+/// The plan, where all that it wants to have saved can be.
+///
+/// # Errors
+/// If there is none, or it names a database that is not a file: what is not saved must not look saved.
+fn planned(context: &Context) -> Result<Plan, CommandError> {
+    let plan = match context.load_plan() {
+        Err(PlanError::NotFound(_)) => {
+            let text = "nothing says what to save: no path is given, and there is no plan here or above";
+            return Err(CommandError::usage(text)
+                .next("give paths, or lifeboat init --plan DIRECTORY writes a first plan"));
+        }
+        other => other?,
+    };
+    if let Some(database) = plan.database.iter().find(|database| database.kind != DatabaseKind::Sqlite) {
+        let name = database.name.as_ref().or(database.database.as_ref()).map_or("a database", |name| name);
+        let text =
+            format!("this version cannot save {name} of the plan: it saves files and SQLite databases");
+        return Err(CommandError::usage(text)
+            .next("lifeboat snapshot --stdin-from-command NAME -- DUMP-COMMAND saves a dump; give the paths besides"));
+    }
+    Ok(plan)
 }
 
 fn parent(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option<SnapshotId>, CommandError> {

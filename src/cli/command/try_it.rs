@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
+use super::drill::{plain_options, refused, report};
 use super::init::comment;
 use crate::base::event::Observer;
 use crate::base::name::Name;
@@ -18,10 +20,15 @@ use crate::catalog::live::{self, diff_live};
 use crate::catalog::paths::{Part, absolute as join};
 use crate::cli::args::ExcludeArgs;
 use crate::cli::context::{Context, absolute, whoami};
+use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
+use crate::drill::self_test::{Score, self_test};
+use crate::drill::{Options, Subject, rehearse};
+use crate::evidence::{self, Evidence, Verdict, render};
 use crate::format::manifest::{ROOT, Type};
 use crate::format::snapshot::Root;
+use crate::plan::{self, Plan};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
 use crate::repo::load::Condemned;
@@ -39,9 +46,11 @@ use crate::verify;
 /// So many differences are looked at one by one.
 const MOST_DIFFERENCES: usize = 10_000;
 
-/// Try it on a directory: snapshot, verify, restore and compare, leaving nothing behind
+/// Try it on a directory: snapshot, verify, restore, drill and self-test, leaving nothing behind
 ///
-/// Makes a repository in a temporary directory, so there must be room for a compressed and a restored copy.
+/// The drill goes by the plan in the directory, or by what a first plan would be from what is found there; where there is nothing
+/// to run, there is none. All is done in a temporary directory, so there must be room for a compressed and two
+/// restored copies.
 #[derive(clap::Args)]
 pub struct TryArgs {
     /// What to try it on; only read
@@ -50,6 +59,15 @@ pub struct TryArgs {
     /// Where the temporary directory is made [default: the system's place for such]
     #[arg(long = "in", value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
     place: Option<PathBuf>,
+    /// No drill: only save, verify, restore and compare
+    #[arg(long)]
+    no_drill: bool,
+    /// Drill even if nothing keeps the copy apart from production; the verdict is then no pass, whatever is found
+    #[arg(long)]
+    allow_unisolated: bool,
+    /// Write the drill's record as a page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     excludes: ExcludeArgs,
 }
@@ -67,6 +85,8 @@ struct Step {
 struct Answer<'a> {
     verdict: &'static str,
     steps: &'a [Step],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<&'a Evidence>,
 }
 
 /// Runs the command.
@@ -83,10 +103,17 @@ pub fn run(args: &TryArgs, context: &Context) -> Result<Exit, CommandError> {
     let temporary = made.map_err(CommandError::io("could not make a temporary directory"))?;
     let result = steps(args, context, temporary.path());
     let removed = temporary.close().map_err(CommandError::io("could not remove the temporary directory"));
-    let (steps, exit) = result?;
+    let done = result?;
     removed?;
-    show(&steps, exit, context)?;
-    Ok(exit)
+    show(&done, context)?;
+    Ok(done.exit)
+}
+
+// What came out.
+struct Done {
+    steps: Vec<Step>,
+    exit: Exit,
+    drill: Option<(Evidence, Option<Score>)>,
 }
 
 // What the steps hand on to one another.
@@ -100,13 +127,17 @@ struct Trial<'c> {
     exit: Exit,
 }
 
-fn steps(args: &TryArgs, context: &Context, place: &Path) -> Result<(Vec<Step>, Exit), CommandError> {
+fn steps(args: &TryArgs, context: &Context, place: &Path) -> Result<Done, CommandError> {
+    let root = absolute(&args.path)?;
+    let plan = if args.no_drill { None } else { plan(&root)? };
+    let mut excludes = args.excludes.options();
+    excludes.patterns.extend(plan.iter().flat_map(|plan| plan.app.exclude.clone()));
     let mut trial = Trial {
         context,
         observer: context.observer(),
-        root: absolute(&args.path)?,
+        root,
         target: place.join("restored"),
-        excludes: args.excludes.options(),
+        excludes,
         steps: Vec::new(),
         exit: Exit::Done,
     };
@@ -119,7 +150,25 @@ fn steps(args: &TryArgs, context: &Context, place: &Path) -> Result<(Vec<Step>, 
     let snapshot = Snapshot { id, document, forgotten: false };
     trial.restore(&repo, &snapshot)?;
     trial.compare(&repo, &snapshot)?;
-    Ok((trial.steps, trial.exit))
+    let drill = match plan {
+        Some(plan) => Some(trial.drill(args, &repo, &key, &snapshot, &plan, place)?),
+        None => None,
+    };
+    Ok(Done { steps: trial.steps, exit: trial.exit, drill })
+}
+
+// The plan that lies there, or what a first one would be, if it would have something run.
+fn plan(root: &Path) -> Result<Option<Plan>, CommandError> {
+    let file = root.join(plan::FILE);
+    if file.symlink_metadata().is_ok() {
+        return Ok(Some(Plan::load(&file)?));
+    }
+    if !root.is_dir() {
+        return Ok(None);
+    }
+    let plan = Plan::parse(&plan::detect(root), &file)?;
+    let runs = plan.drill.server.is_some() || !plan.drill.tests.is_empty();
+    Ok(runs.then_some(plan))
 }
 
 impl Trial<'_> {
@@ -224,6 +273,62 @@ impl Trial<'_> {
         Ok(())
     }
 
+    fn drill(
+        &mut self,
+        args: &TryArgs,
+        repo: &Repo,
+        key: &WriterKey,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        place: &Path,
+    ) -> Result<(Evidence, Option<Score>), CommandError> {
+        let text = std::fs::read(plan.file()).unwrap_or_else(|_| plan::detect(&self.root).into_bytes());
+        let subject = Subject {
+            repo,
+            snapshot,
+            kept: std::slice::from_ref(snapshot),
+            plan,
+            plan_sha256: hex::encode(Sha256::digest(text)),
+            same_as_last_drill: false,
+        };
+        let place = place.join("drill");
+        std::fs::create_dir(&place).map_err(CommandError::io("could not make a temporary directory"))?;
+        let options =
+            Options { allow_unisolated: args.allow_unisolated, ..plain_options(plan, Some(&place))? };
+        let began = Instant::now();
+        let mut run = rehearse(&subject, &options, env::sudo_user(), &*self.observer).map_err(refused)?;
+        let sound = run.clone().judged();
+        let text = format!("{}: {}", sound.headline(), sound.reasons.first().cloned().unwrap_or_default());
+        self.done("drill", sound.verdict.exit(), began.elapsed(), text);
+        let score = match sound.verdict {
+            Verdict::Pass | Verdict::ObjectiveMissed => Some(self.self_test(&subject, &options, &sound)?),
+            Verdict::Fail | Verdict::Inconclusive => None,
+        };
+        run.self_test = score.iter().flat_map(Score::recorded).collect();
+        evidence::append(repo, key, &mut run)?;
+        if let Some(path) = &args.html {
+            let page = render::html(&run, std::slice::from_ref(&run))
+                .map_err(|e| CommandError::of(Exit::Failed, &e))?;
+            std::fs::write(path, page)
+                .map_err(CommandError::io(format!("could not write {}", path.display())))?;
+        }
+        Ok((run, score))
+    }
+
+    fn self_test(
+        &mut self,
+        subject: &Subject<'_>,
+        options: &Options,
+        run: &Evidence,
+    ) -> Result<Score, CommandError> {
+        let began = Instant::now();
+        let score = self_test(subject, options, run, &*self.observer).map_err(refused)?;
+        let text = format!("{} of {} sabotages were noticed", score.noticed, score.done);
+        let exit = if score.is_whole() { Exit::Done } else { Exit::DrillFailed };
+        self.done("self-test", exit, began.elapsed(), text);
+        Ok(score)
+    }
+
     // The restored copy is walked and read, and held against the hashes of the snapshot.
     fn compare(&mut self, repo: &Repo, snapshot: &Snapshot) -> Result<(), CommandError> {
         let [root] = &snapshot.document.roots[..] else { return Ok(()) };
@@ -267,10 +372,17 @@ fn is_socket(chunks: &mut ChunkReader<'_>, root: &Root, path: &[u8]) -> Result<b
     Ok(entry.is_some_and(|entry| entry.stat.kind == Type::Socket))
 }
 
-fn show(steps: &[Step], exit: Exit, context: &Context) -> Result<(), CommandError> {
+fn show(done: &Done, context: &Context) -> Result<(), CommandError> {
+    let Done { steps, exit, drill } = done;
     if context.json() {
-        let verdict = if exit == Exit::Done { "pass" } else { "fail" };
-        return context.document(&Answer { verdict, steps });
+        let verdict = if *exit == Exit::Done { "pass" } else { "fail" };
+        return context.document(&Answer { verdict, steps, drill: drill.as_ref().map(|(run, _)| run) });
+    }
+    if let Some((run, score)) = drill {
+        context.print(&format!("{}\n", report::text(run, context)))?;
+        if let Some(score) = score {
+            context.print(&format!("{}\n", report::scored(score, context)))?;
+        }
     }
     let mut table =
         Table::new(&[("step", Kind::Word), ("", Kind::Word), ("time", Kind::Number), ("what", Kind::Text)]);

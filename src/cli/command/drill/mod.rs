@@ -1,0 +1,267 @@
+//! `drill`: the rehearsal of a recovery.
+
+mod matrix;
+pub mod report;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::base::Exit;
+use crate::base::time::Timestamp;
+use crate::catalog::list::choose;
+use crate::catalog::select::{Filters, Selector, parse_since};
+use crate::cli::context::{Context, absolute};
+use crate::cli::env;
+use crate::cli::error::CommandError;
+use crate::drill::self_test::self_test;
+use crate::drill::{self, DrillError, Options, Subject, rehearse};
+use crate::evidence::{self, Evidence, Verdict, render};
+use crate::plan::{OnMiss, Plan};
+use crate::repo::Repo;
+use crate::repo::documents::Snapshot;
+
+/// Rehearse a recovery: restore a snapshot, bring the application to life in a sandbox, and judge it
+///
+/// What is done comes from the plan. The copy runs at the application's own path, with a network of its own: production
+/// is neither needed nor touched. The exit status is 0 for a pass, 20 if the snapshot does not come back as a working
+/// application, 21 if an objective was missed, and 22 if it could not be judged. The record goes into the logbook.
+#[derive(clap::Args)]
+pub struct DrillArgs {
+    /// Which snapshot [default: latest]
+    #[arg(value_name = "SNAPSHOT", conflicts_with = "random")]
+    snapshot: Option<OsString>,
+    /// Any of the snapshots that are kept
+    #[arg(long)]
+    random: bool,
+    /// Break the copy in several ways afterwards, and see whether the plan's tests and checks notice each
+    #[arg(long)]
+    self_test: bool,
+    /// Rehearse every snapshot that is kept with the plan's tests, newest first, and show a table; nothing is recorded
+    #[arg(long, conflicts_with_all = ["snapshot", "random", "self_test", "keep", "shell", "disaster_at"])]
+    matrix: bool,
+    /// Only the newest so many
+    #[arg(long, value_name = "N", requires = "matrix", value_parser = clap::value_parser!(u16).range(1..))]
+    last: Option<u16>,
+    /// Leave the copy behind, to look at
+    #[arg(long)]
+    keep: bool,
+    /// Open a shell inside the sandbox, while the server runs or where a step failed
+    #[arg(long)]
+    shell: bool,
+    /// Run even if nothing keeps the copy apart from production; the verdict is then no pass, whatever is found
+    #[arg(long)]
+    allow_unisolated: bool,
+    /// When the disaster is assumed to have happened: a time, or how long ago [default: now]
+    #[arg(long, value_name = "TIME")]
+    disaster_at: Option<String>,
+    /// Where the copy is made [default: the system's place for large temporary files]
+    #[arg(long = "in", value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
+    place: Option<PathBuf>,
+    /// Write the record as JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write the record as a page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the record as Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If it could not begin, or its record could not be kept.
+pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
+    let plan = context.plan()?;
+    let repo = context.open_repo()?;
+    if args.matrix {
+        return matrix::run(args, &plan, &repo, context);
+    }
+    // without a key there is no record, and without a record it need not begin
+    let key = context.writer_key(&repo)?;
+    let snapshots = context.snapshots(&repo)?;
+    let snapshot = chosen(args, &snapshots)?;
+    let past = evidence::drills(&repo)?;
+    let same =
+        past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
+    if same {
+        let text = "this snapshot was in the last drill too; --random, or a newer one, would say more";
+        context.warn("same-snapshot", text);
+    }
+    let subject = Subject {
+        repo: &repo,
+        snapshot,
+        kept: &snapshots,
+        plan: &plan,
+        plan_sha256: hash_of(plan.file())?,
+        same_as_last_drill: same,
+    };
+    let options = options(args, &plan, &repo)?;
+    let observer = context.observer();
+    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
+    let sound = run.clone().judged();
+    let score = match args.self_test && may_self_test(&sound, context) {
+        true => Some(self_test(&subject, &options, &sound, &*observer).map_err(refused)?),
+        false => None,
+    };
+    let was_interrupted = observer.interrupted();
+    drop(observer);
+    if let Some(score) = &score {
+        run.self_test = score.recorded();
+    }
+    evidence::append(&repo, &key, &mut run)?;
+    write_forms(args, &run, &past)?;
+    if context.json() {
+        context.document(&run)?;
+    } else {
+        context.print(&report::text(&run, context))?;
+        if let Some(score) = &score {
+            context.print(&format!("\n{}", report::scored(score, context)))?;
+        }
+    }
+    if was_interrupted {
+        return Ok(Exit::Interrupted);
+    }
+    let is_blind = score.is_some_and(|score| !score.is_whole());
+    Ok(match run.verdict.exit() {
+        Exit::Done if is_blind => Exit::DrillFailed,
+        Exit::ObjectiveMissed if plan.drill.on_objective_missed == OnMiss::Warn => {
+            context.warn("objective-missed", &run.reasons.join("; "));
+            if is_blind { Exit::DrillFailed } else { Exit::Done }
+        }
+        other => other,
+    })
+}
+
+// A drill that does not pass has said already that the plan can go red.
+fn may_self_test(run: &Evidence, context: &Context) -> bool {
+    let may = matches!(run.verdict, Verdict::Pass | Verdict::ObjectiveMissed);
+    if !may {
+        context.warn("no-self-test", "no self-test: where the sound copy is red, a broken one says nothing");
+    }
+    may
+}
+
+fn options(args: &DrillArgs, plan: &Plan, repo: &Repo) -> Result<Options, CommandError> {
+    let disaster_at = match &args.disaster_at {
+        Some(text) => Some(moment(text, repo.clock().now())?),
+        None => None,
+    };
+    if args.shell && !std::io::stdin().is_terminal() {
+        return Err(CommandError::usage("--shell needs a terminal to talk to"));
+    }
+    Ok(Options {
+        keep: args.keep,
+        allow_unisolated: args.allow_unisolated,
+        disaster_at,
+        shell: args.shell,
+        ..plain_options(plan, args.place.as_deref())?
+    })
+}
+
+/// A rehearsal by the plan, with its copy at `at` or in the usual place.
+///
+/// # Errors
+/// If the plan's file of variables cannot be read.
+pub fn plain_options(plan: &Plan, at: Option<&Path>) -> Result<Options, CommandError> {
+    Ok(Options {
+        program: env::program().map_err(|e| CommandError::of(Exit::Inconclusive, &e))?,
+        place: place(at)?,
+        keep: false,
+        allow_unisolated: false,
+        disaster_at: None,
+        secrets: secrets(plan)?,
+        only: None,
+        shell: false,
+    })
+}
+
+// Values of the environment that people keep in a file of their own.
+fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
+    let variables = drill::variables(plan).map_err(refused)?;
+    Ok(variables.into_iter().filter(|v| v.is_secret).map(|v| v.value).collect())
+}
+
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
+    parse_since(text, now).map_err(|e| CommandError::usage(e.to_string()))
+}
+
+/// Where copies are made.
+///
+/// # Errors
+/// If the path is empty.
+pub fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
+    let large = Path::new("/var/tmp");
+    match given {
+        Some(path) => absolute(path),
+        None if large.is_dir() => Ok(large.to_owned()),
+        None => Ok(std::env::temp_dir()),
+    }
+}
+
+fn chosen<'s>(args: &DrillArgs, snapshots: &'s [Snapshot]) -> Result<&'s Snapshot, CommandError> {
+    if args.random {
+        let kept: Vec<&Snapshot> = snapshots.iter().filter(|s| !s.forgotten).collect();
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(|e| CommandError::new(Exit::Inconclusive, e.to_string()))?;
+        let none = || CommandError::new(Exit::Inconclusive, "there is no snapshot to drill");
+        let at = usize::try_from(u64::from_le_bytes(bytes) % kept.len().max(1) as u64).unwrap_or_default();
+        return kept.get(at).copied().ok_or_else(none);
+    }
+    let latest = OsString::from("latest");
+    let selector = Selector::parse(args.snapshot.as_ref().unwrap_or(&latest))?;
+    Ok(choose(&selector.wanted, snapshots, &Filters::default())?)
+}
+
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_of(file: &Path) -> Result<String, CommandError> {
+    let bytes = std::fs::read(file).map_err(|e| CommandError::of(Exit::Usage, &e))?;
+    Ok(hex::encode(Sha256::digest(bytes)))
+}
+
+/// What a rehearsal that could not begin says.
+pub fn refused(error: DrillError) -> CommandError {
+    let exit = if matches!(error, DrillError::Plan(_)) { Exit::Usage } else { Exit::Inconclusive };
+    let next = match &error {
+        DrillError::NotIsolated { fix, .. } if fix.is_empty() => {
+            "lifeboat doctor says what this host allows; --allow-unisolated runs without, and then nothing passes".to_owned()
+        }
+        DrillError::NotIsolated { fix, .. } => format!("{fix}; or --allow-unisolated, and then nothing passes"),
+        DrillError::NotThere { .. } => "lifeboat snapshot, next to the plan, takes one that does".to_owned(),
+        DrillError::Unsound => "lifeboat drill says what is red".to_owned(),
+        DrillError::NoRoom { .. } => "name another place with --in DIRECTORY".to_owned(),
+        _ => String::new(),
+    };
+    let said = CommandError::of(exit, &error);
+    if next.is_empty() { said } else { said.next(next) }
+}
+
+fn write_forms(args: &DrillArgs, run: &Evidence, past: &[Evidence]) -> Result<(), CommandError> {
+    let failed = |error: render::RenderError| CommandError::of(Exit::Failed, &error);
+    let mut forms = Vec::new();
+    if let Some(path) = &args.junit {
+        forms.push((path, render::junit(run).map_err(failed)?));
+    }
+    if let Some(path) = &args.html {
+        let mut all = past.to_vec();
+        all.push(run.clone());
+        forms.push((path, render::html(run, &all).map_err(failed)?));
+    }
+    if let Some(path) = &args.markdown {
+        forms.push((path, render::markdown(run)));
+    }
+    for (path, text) in forms {
+        std::fs::write(path, text).map_err(|error| {
+            let text = format!("could not write {}: {error}", path.display());
+            CommandError::new(Exit::Failed, text).next("lifeboat log export writes it again from the logbook")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The copy: restored from the repository, and held against the snapshot before anything touches it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::recorder::Result;
+use crate::base::event::Observer;
+use crate::base::name::Name;
+use crate::catalog::compare::Kind as ChangeKind;
+use crate::catalog::diff::Change;
+use crate::catalog::live::{self, diff_live};
+use crate::catalog::paths::{Part, absolute};
+use crate::evidence::Outcome;
+use crate::format::manifest::{ROOT, Type};
+use crate::format::snapshot::Root;
+use crate::repo::Repo;
+use crate::repo::documents::Snapshot;
+use crate::repo::load::Condemned;
+use crate::repo::manifest_reader::find_entry;
+use crate::repo::reader::ChunkReader;
+use crate::restore::{self, Mode, Options, Owner, Placement, Selection};
+use crate::sys::host::worker_count;
+
+/// Differences that are named.
+const NAMED: usize = 5;
+
+/// Restores these parts straight into `target`, which is empty or not there.
+pub fn restore_into(
+    repo: &Repo,
+    snapshot: &Snapshot,
+    placements: &[Placement],
+    target: &Path,
+    observer: &dyn Observer,
+) -> Result {
+    let selection = match Selection::new(&[], &[]) {
+        Ok(selection) => selection,
+        Err(why) => return Result::of(Outcome::Error, why.to_string()),
+    };
+    let options = Options {
+        target: target.to_owned(),
+        mode: Mode::Fresh,
+        selection,
+        owner: Owner::Number,
+        devices: true,
+        flags: false,
+        delete_most: false,
+        dry_run: false,
+        // it is thrown away; the time of a real recovery has the sync in it, but a drill every night need not wear the disk
+        sync: false,
+        workers: worker_count(),
+    };
+    match restore::restore(repo, snapshot, placements, &options, observer) {
+        Ok(report) if report.damage => {
+            Result::of(Outcome::Fail, "stored data is damaged; lifeboat verify --deep names what")
+        }
+        Ok(report) if report.failed > 0 => {
+            let first =
+                report.problems.first().map(|p| format!("{}: {}", p.path, p.text)).unwrap_or_default();
+            Result::of(Outcome::Fail, format!("{} entries could not be restored; {first}", report.failed))
+        }
+        Ok(_) => Result::pass(),
+        Err(error) => Result::of(Outcome::Error, causes(&error)),
+    }
+}
+
+/// Reads the whole copy and compares it with the hashes of the snapshot.
+pub fn compare(
+    repo: &Repo,
+    snapshot: &Snapshot,
+    placement: &Placement,
+    target: &Path,
+    observer: &dyn Observer,
+) -> Result {
+    match differences(repo, snapshot, placement, target, observer) {
+        Ok(found) if found.is_empty() => Result::pass(),
+        Ok(found) => {
+            Result::of(Outcome::Fail, format!("the copy differs from the snapshot: {}", found.join(", ")))
+        }
+        Err(why) => Result::of(Outcome::Error, why),
+    }
+}
+
+fn differences(
+    repo: &Repo,
+    snapshot: &Snapshot,
+    placement: &Placement,
+    target: &Path,
+    observer: &dyn Observer,
+) -> std::result::Result<Vec<String>, String> {
+    let root = &snapshot.document.roots[placement.root];
+    let loaded = repo.load(Condemned::Use).map_err(|e| causes(&e))?;
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).map_err(|e| causes(&e))?;
+    // the comparison looks below the root's path: give it one by which the copy is found
+    let at = Name::from(target.as_os_str());
+    let depth = if placement.subtree == ROOT { Vec::new() } else { placement.subtree.clone() };
+    let base = match at.0.strip_suffix(&depth[..]).filter(|_| !depth.is_empty()) {
+        Some(base) => Name(base.strip_suffix(b"/").unwrap_or(base).to_vec()),
+        None => at,
+    };
+    let moved = Root { path: base, ..root.clone() };
+    let parts = [Part { root: &moved, top: placement.subtree.clone() }];
+    let options = live::Options { threads: worker_count(), ..live::Options::default() };
+    let mut found: BTreeMap<Vec<u8>, (ChangeKind, String)> = BTreeMap::new();
+    let mut all = 0u64;
+    let mut keep = |change: &Change<'_>| {
+        all += 1;
+        if found.len() < 10_000 {
+            found.insert(change.path.to_vec(), (change.kind, change.what.join(" ")));
+        }
+        Ok(())
+    };
+    let outcome = diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|e| causes(&e))?;
+    let mut named = Vec::new();
+    for (path, (kind, what)) in &found {
+        // sockets are not restored: the program that listens makes its own
+        let socket = *kind == ChangeKind::Removed
+            && find_entry(&mut chunks, &root.manifest, path)
+                .map_err(|e| causes(&e))?
+                .is_some_and(|entry| entry.stat.kind == Type::Socket);
+        if socket {
+            all -= 1;
+        } else if named.len() < NAMED {
+            let path = Name(absolute(&root.path.0, path));
+            named.push(format!("{} {path} {what}", kind.letter()).trim_end().to_owned());
+        }
+    }
+    all += outcome.unreadable;
+    if all > named.len() as u64 {
+        named.push(format!("{} more", all - named.len() as u64));
+    }
+    Ok(if all == 0 { Vec::new() } else { named })
+}
+
+/// An error with its causes, on one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

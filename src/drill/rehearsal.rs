@@ -1,0 +1,558 @@
+//! The order of a rehearsal.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::copy::{compare, restore_into};
+use super::production::{self, Sight};
+use super::recorder::Recorder;
+use super::sabotage::{self, Attempt, Sabotage};
+use super::scratch::Scratch;
+use super::stage::{self, Stage, User};
+use super::{DrillError, Options, Subject, databases, facts};
+use crate::base::event::{Event, Observer, Step};
+use crate::base::name::Name;
+use crate::base::time::Timestamp;
+use crate::check::value::CommandLine;
+use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
+use crate::evidence::{
+    Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Production, SCHEMA, Seconds, Verdict,
+};
+use crate::plan::Plan;
+use crate::restore::{Placement, place};
+use crate::sys::space::space;
+
+/// Between two looks whether the server is ready.
+const PAUSE: Duration = Duration::from_millis(50);
+/// No drill takes longer, whatever the plan allows.
+const FOREVER: Duration = Duration::from_secs(30 * 86_400);
+
+/// What one run carries from phase to phase.
+struct Run<'a> {
+    subject: &'a Subject<'a>,
+    options: &'a Options,
+    observer: &'a dyn Observer,
+    recorder: Recorder,
+    isolation: Isolation,
+    recovery: Option<Duration>,
+    not_tested: Vec<String>,
+    spoil: Option<&'a mut Spoil>,
+    was_in_shell: bool,
+    shown: bool,
+    deadline: Instant,
+}
+
+/// A sabotage in a rehearsal, and what became of it.
+pub struct Spoil {
+    sabotage: Sabotage,
+    // no longer than this is waited for a server that will not come
+    patience: Duration,
+    /// What was done, or why nothing was.
+    pub done: Result<String, String>,
+}
+
+impl Spoil {
+    /// With the patience that the sound copy's drill suggests.
+    pub fn new(sabotage: Sabotage, sound: &Evidence) -> Self {
+        let server = sound.measured.phases.iter().find(|phase| phase.name == "server");
+        let took = server.map(|phase| phase.took_s.duration()).unwrap_or_default();
+        let patience = took.saturating_mul(4).max(Duration::from_secs(5));
+        Self { sabotage, patience, done: Err("the rehearsal ended before it".to_owned()) }
+    }
+}
+
+/// Rehearses the recovery of a snapshot. The verdict in what comes back is settled when it is written to a logbook or
+/// by [`Evidence::judged`].
+///
+/// # Errors
+/// If it could not begin: the snapshot does not hold the tree, there is no room, or this host does not allow the
+/// isolation. Whatever goes wrong later is in the record.
+pub fn rehearse(
+    subject: &Subject<'_>,
+    options: &Options,
+    sudo_user: Option<String>,
+    observer: &dyn Observer,
+) -> Result<Evidence, DrillError> {
+    rehearse_with(subject, options, sudo_user, None, observer)
+}
+
+/// As [`rehearse`], of a copy that is broken on purpose.
+///
+/// # Errors
+/// As [`rehearse`].
+pub fn rehearse_with(
+    subject: &Subject<'_>,
+    options: &Options,
+    sudo_user: Option<String>,
+    spoil: Option<&mut Spoil>,
+    observer: &dyn Observer,
+) -> Result<Evidence, DrillError> {
+    let started = subject.repo.clock().now();
+    let mut run = Run {
+        subject,
+        options,
+        observer,
+        recorder: Recorder::new(options.secrets.clone()),
+        isolation: Isolation { requested: Level::Full, ..Isolation::default() },
+        recovery: None,
+        not_tested: Vec::new(),
+        spoil,
+        was_in_shell: false,
+        shown: false,
+        deadline: Instant::now() + subject.plan.drill.limits.time.0.min(FOREVER),
+    };
+    run.phase("preflight", true);
+    let placement = run.placement()?;
+    run.room()?;
+    let user = run.user()?;
+    let before = run.production();
+    let mut scratch = Scratch::make(&options.place, started)?;
+    if options.keep {
+        scratch.keep();
+    }
+    let mut leftovers = run.bring_back(&scratch, &placement, user)?;
+    run.phase("clean up", false);
+    let kept = options.keep.then(|| scratch.path().to_owned());
+    leftovers.extend(scratch.remove());
+    let after = run.production();
+    run.end_phase();
+    Ok(run.evidence(started, scratch.run.clone(), (before, after), leftovers, kept, sudo_user))
+}
+
+impl Run<'_> {
+    // Restoring and comparing show by themselves how far they are.
+    fn phase(&mut self, name: &'static str, counted: bool) {
+        self.end_phase();
+        self.recorder.phase(name, counted);
+        self.shown = !matches!(name, "restore" | "verify" | "shell");
+        if self.shown {
+            self.observer.event(Event::Started { step: Step::Drill(name), bytes: None });
+        }
+    }
+
+    fn end_phase(&mut self) {
+        self.recorder.end_phase();
+        if std::mem::take(&mut self.shown) {
+            self.observer.event(Event::Finished);
+        }
+    }
+
+    // Where in the snapshot the tree is.
+    fn placement(&self) -> Result<Placement, DrillError> {
+        let root = self.subject.plan.root();
+        let name = Name::from(root.as_os_str());
+        let found = place(&self.subject.snapshot.document, Some(&name));
+        found.into_iter().find(|p| p.prefix.is_empty()).ok_or_else(|| DrillError::NotThere {
+            snapshot: self.subject.snapshot.id.short(),
+            root: name.shown(),
+        })
+    }
+
+    fn room(&self) -> Result<(), DrillError> {
+        let place = &self.options.place;
+        let there = space(place).map_err(|source| DrillError::Io {
+            act: "look at",
+            path: place.display().to_string(),
+            source,
+        })?;
+        let s = &self.subject.snapshot.document.statistics;
+        let entries = s.files.saturating_add(s.directories).saturating_add(s.others);
+        // blocks are filled in part only
+        let bytes = s.bytes.saturating_add(entries.saturating_mul(4096));
+        let short_of_inodes = there.total_inodes > 0 && there.free_inodes < entries;
+        if there.free_bytes < bytes || short_of_inodes {
+            return Err(DrillError::NoRoom {
+                place: place.display().to_string(),
+                free: there.free_bytes,
+                inodes: there.free_inodes,
+                bytes,
+                entries,
+            });
+        }
+        Ok(())
+    }
+
+    fn user(&self) -> Result<User, DrillError> {
+        let Some(name) = &self.subject.plan.app.user else { return Ok(None) };
+        if !crate::sys::host::is_root() {
+            return Ok(None);
+        }
+        crate::sys::names::user_with_groups(name).map(Some).ok_or_else(|| {
+            DrillError::Plan(format!("app.user is {name:?}, and this host knows no such user"))
+        })
+    }
+
+    fn production(&self) -> Sight {
+        if self.spoil.is_some() || self.options.only.is_some() {
+            // a question about the copy alone
+            return Sight { healthy: None, fingerprint: None };
+        }
+        let (plan, document) = (self.subject.plan, &self.subject.snapshot.document);
+        let root = plan.root();
+        let live: Vec<String> = plan.app.exclude.iter().chain(&plan.app.keep_on_rollback).cloned().collect();
+        let below = |path: &Name| {
+            let path = PathBuf::from(path.as_os_str().to_owned());
+            Some(Name::from(path.strip_prefix(&root).ok()?.as_os_str()).0)
+        };
+        let databases: Vec<Vec<u8>> = document.databases.iter().filter_map(|d| below(&d.path)).collect();
+        production::look(&root, &live, &databases, &self.ready_checks())
+    }
+
+    fn ready_checks(&self) -> Vec<&Check> {
+        let plan = self.subject.plan;
+        let names = match (&plan.drill.ready, &plan.service) {
+            (ready, Some(service)) if ready.is_empty() => &service.ready,
+            (ready, _) => ready,
+        };
+        if names.is_empty() {
+            let asks = |check: &&Check| matches!(check.kind, CheckKind::Http(_) | CheckKind::Port(_));
+            return plan.check.iter().filter(|c| c.common.required).filter(asks).collect();
+        }
+        names.iter().filter_map(|name| plan.check_named(name)).collect()
+    }
+
+    // From the repository to a service that was looked at, and gone again. What is left over.
+    fn bring_back(
+        &mut self,
+        scratch: &Scratch,
+        placement: &Placement,
+        user: User,
+    ) -> Result<Vec<String>, DrillError> {
+        let recipe = |setup| {
+            stage::recipe(
+                self.subject,
+                self.options,
+                (&scratch.tree(), &scratch.sandbox()),
+                user.clone(),
+                setup,
+            )
+        };
+        // started before anything is restored: a host that does not allow it costs no time
+        let mut stage = Stage::start(&recipe(false)?, self.options, self.observer)?;
+        self.isolation = stage.isolation(Level::Full);
+        let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup)
+            .then(|| recipe(true))
+            .transpose()?;
+        let is_there = self.restore(scratch, placement) && self.spoil(scratch) && self.is_silent(&mut stage);
+        if is_there && self.set_up(&mut stage, setup) && self.test(&mut stage) {
+            self.serve_and_look(&mut stage);
+        }
+        self.shell(&mut stage);
+        self.phase("stop", false);
+        Ok(stage.close())
+    }
+
+    fn restore(&mut self, scratch: &Scratch, placement: &Placement) -> bool {
+        let (subject, observer) = (self.subject, self.observer);
+        let target = scratch.tree();
+        let whole = std::slice::from_ref(placement);
+        self.phase("restore", true);
+        let began = Instant::now();
+        let result = restore_into(subject.repo, subject.snapshot, whole, &target, observer);
+        let name = format!("restore {}", subject.snapshot.id.short());
+        if !self.recorder.step(&name, began, result) {
+            return false;
+        }
+        self.phase("verify", true);
+        let began = Instant::now();
+        let result = compare(subject.repo, subject.snapshot, placement, &target, observer);
+        if !self.recorder.own_check("the copy is the snapshot".to_owned(), "content", false, began, result) {
+            return false;
+        }
+        self.phase("databases", true);
+        let root = subject.plan.root();
+        databases::check_all(&subject.snapshot.document, &root, &target, &mut self.recorder)
+    }
+
+    // Breaks the copy, if it is to be broken. After it was compared with the snapshot: the plan's own checks are on trial.
+    fn spoil(&mut self, scratch: &Scratch) -> bool {
+        let has_server = self.server().is_some();
+        let Some(spoil) = &mut self.spoil else { return true };
+        if spoil.sabotage == Sabotage::StoppedServer && has_server {
+            return true;
+        }
+        spoil.done = match sabotage::apply(spoil.sabotage, self.subject, &scratch.tree()) {
+            Ok(Attempt::Done(what)) => Ok(what),
+            Ok(Attempt::Nothing(why)) => Err(why.to_owned()),
+            Err(error) => Err(format!("the copy could not be broken: {error}")),
+        };
+        spoil.done.is_ok()
+    }
+
+    // What a step may take: its own limit, and no more than is left for the whole drill.
+    fn within(&self, limit: Duration) -> Duration {
+        limit.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn server(&self) -> Option<&CommandLine> {
+        let plan = self.subject.plan;
+        plan.drill.server.as_ref().or(plan.service.as_ref().and_then(|s| s.start.as_ref()))
+    }
+
+    fn shell(&mut self, stage: &mut Stage<'_>) {
+        if !self.options.shell || self.was_in_shell || self.observer.interrupted() {
+            return;
+        }
+        self.was_in_shell = true;
+        self.phase("shell", false);
+        if let Err(error) = stage.shell() {
+            self.recorder.fault(format!("the shell inside could not be opened: {error}"));
+        }
+    }
+
+    // Before the server is started nothing may answer: whatever does is not the copy.
+    fn is_silent(&mut self, stage: &mut Stage<'_>) -> bool {
+        self.phase("silence", true);
+        for check in self.ready_checks() {
+            let asks_who_answers = match &check.kind {
+                CheckKind::Http(_) => true,
+                CheckKind::Port(port) => !port.closed,
+                _ => false,
+            };
+            if !asks_who_answers {
+                continue;
+            }
+            let mut once = check.clone();
+            once.common.retries = 0;
+            let verdict = stage.look(&once);
+            if verdict.outcome == CheckOutcome::Pass {
+                let name = &verdict.name;
+                self.recorder.fault(format!(
+                    "before the server was started, {name:?} passed: something else answered"
+                ));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn set_up(&mut self, stage: &mut Stage<'_>, outbound: Option<crate::sandbox::Recipe>) -> bool {
+        let drill = &self.subject.plan.drill;
+        if !drill.setup.is_empty() {
+            self.phase("set-up", true);
+            let done = match outbound {
+                None => self.set_up_in(stage),
+                Some(recipe) => match Stage::start(&recipe, self.options, self.observer) {
+                    Ok(mut open) => {
+                        let done = self.set_up_in(&mut open);
+                        let left = open.close();
+                        left.into_iter().for_each(|text| self.recorder.fault(text));
+                        self.isolation
+                            .downgrades
+                            .push("the network was open to the set-up commands".to_owned());
+                        done
+                    }
+                    Err(error) => {
+                        self.recorder.fault(error.to_string());
+                        false
+                    }
+                },
+            };
+            return done;
+        }
+        true
+    }
+
+    fn set_up_in(&mut self, stage: &mut Stage<'_>) -> bool {
+        let drill = &self.subject.plan.drill;
+        drill.setup.iter().all(|line| {
+            let limit = self.within(drill.setup_timeout.0);
+            stage.step(line, limit, &mut self.recorder)
+        })
+    }
+
+    fn test(&mut self, stage: &mut Stage<'_>) -> bool {
+        let drill = &self.subject.plan.drill;
+        if let Some(line) = &self.options.only {
+            self.phase("tests", true);
+            let limit = self.within(drill.test_timeout.0);
+            stage.step(line, limit, &mut self.recorder);
+            // what was asked has been answered
+            return false;
+        }
+        if drill.tests.is_empty() {
+            self.not_tested.push("the application's own tests: the plan names none".to_owned());
+            return true;
+        }
+        self.phase("tests", true);
+        // all of them, so that one failure does not hide the next
+        drill.tests.iter().fold(true, |all, line| {
+            let limit = self.within(drill.test_timeout.0);
+            stage.step(line, limit, &mut self.recorder) && all
+        })
+    }
+
+    fn serve_and_look(&mut self, stage: &mut Stage<'_>) {
+        let grace = self.subject.plan.drill.stop_timeout.0;
+        let ready = match self.server().cloned() {
+            None => {
+                self.not_tested.push("the server's start: the plan names none".to_owned());
+                self.recovery = Some(self.recorder.recovery());
+                true
+            }
+            Some(line) => {
+                self.phase("server", true);
+                match stage.serve(&line) {
+                    Ok(()) => self.wait_until_ready(stage),
+                    Err(error) => {
+                        self.recorder.fault(error.to_string());
+                        false
+                    }
+                }
+            }
+        };
+        if !ready {
+            return;
+        }
+        let was_stopped = self.stop_too_early(stage, grace);
+        self.phase("checks", false);
+        for check in chosen_checks(self.subject.plan) {
+            let verdict = stage.look(check);
+            self.recorder.check(&verdict);
+        }
+        self.shell(stage);
+        if was_stopped {
+            return;
+        }
+        let trouble = match stage.server_ended() {
+            Ok(None) => None,
+            Ok(Some(ended)) => Some(format!("it did not live through the checks: {}", stage::how(&ended))),
+            Err(error) => Some(error.to_string()),
+        };
+        stage.stop_server(grace, trouble, &mut self.recorder);
+    }
+
+    // The sabotage that is not done to files.
+    fn stop_too_early(&mut self, stage: &mut Stage<'_>, grace: Duration) -> bool {
+        let Some(spoil) = self.spoil.as_mut().filter(|spoil| spoil.sabotage == Sabotage::StoppedServer)
+        else {
+            return false;
+        };
+        stage.stop_server(grace, None, &mut self.recorder);
+        spoil.done = Ok("the server stopped after it was ready".to_owned());
+        true
+    }
+
+    // Ready is what was seen so often in a row: a server that dies after its first answer is not.
+    fn wait_until_ready(&mut self, stage: &mut Stage<'_>) -> bool {
+        let drill = &self.subject.plan.drill;
+        let checks: Vec<Check> = self
+            .ready_checks()
+            .into_iter()
+            .cloned()
+            .map(|mut check| {
+                check.common.retries = 0;
+                check
+            })
+            .collect();
+        let patience = self.within(drill.ready_timeout.0);
+        let patience = self.spoil.as_ref().map_or(patience, |spoil| patience.min(spoil.patience));
+        let began = Instant::now();
+        let (mut row, mut last) = (0, String::new());
+        let trouble = loop {
+            if self.observer.interrupted() {
+                self.recorder.fault("interrupted");
+                break "interrupted".to_owned();
+            }
+            match stage.server_ended() {
+                Ok(None) => {}
+                Ok(Some(ended)) => {
+                    break format!("the server ended before it was ready: {}", stage::how(&ended));
+                }
+                Err(error) => break format!("the server could not be started: {error}"),
+            }
+            let bad = checks.iter().map(|check| stage.look(check)).find(|v| v.outcome != CheckOutcome::Pass);
+            match bad {
+                None => row += 1,
+                Some(verdict) => (row, last) = (0, format!("{}: {}", verdict.name, verdict.reason)),
+            }
+            if row >= drill.ready_count.max(1) {
+                self.recovery = Some(self.recorder.recovery());
+                return true;
+            }
+            if began.elapsed() > patience {
+                break format!("it was not ready in {} s; {last}", patience.as_secs());
+            }
+            std::thread::sleep(PAUSE);
+        };
+        stage.stop_server(drill.stop_timeout.0, Some(trouble), &mut self.recorder);
+        false
+    }
+
+    fn evidence(
+        self,
+        started: Timestamp,
+        run_id: String,
+        (before, after): (Sight, Sight),
+        leftovers: Vec<String>,
+        kept: Option<PathBuf>,
+        sudo_user: Option<String>,
+    ) -> Evidence {
+        let (subject, plan) = (self.subject, self.subject.plan);
+        let at = self.options.disaster_at.unwrap_or(started);
+        let (age, gap) = facts::loss(subject, at);
+        let seconds = |span: crate::check::value::Span| Seconds::new(span.0);
+        let mut faults = self.recorder.faults;
+        if self.observer.interrupted() && faults.is_empty() {
+            faults.push("interrupted".to_owned());
+        }
+        let deviations = kept.map(|path| format!("the copy was kept at {}", path.display()));
+        Evidence {
+            schema: SCHEMA.to_owned(),
+            run_id,
+            kind: Kind::Drill,
+            app: plan.name(),
+            scenario: format!(
+                "the loss of {}, brought back from {}",
+                plan.root().display(),
+                subject.snapshot.id.short()
+            ),
+            started,
+            finished: subject.repo.clock().now(),
+            tool: facts::tool(&self.options.program),
+            host: facts::host(),
+            operator: facts::operator(sudo_user),
+            participants: Vec::new(),
+            approver: None,
+            config_sha256: subject.plan_sha256.clone(),
+            snapshot: Some(facts::snapshot(subject)),
+            objectives: Objectives {
+                rto_s: plan.drill.objectives.rto.map(seconds),
+                rpo_s: plan.drill.objectives.rpo.map(seconds),
+            },
+            measured: Measured {
+                recovery_s: self.recovery.map(Seconds::new),
+                phases: self.recorder.phases,
+                snapshot_age_s: Some(age),
+                worst_gap_s: Some(gap),
+                newest_record_at: None,
+            },
+            isolation: self.isolation,
+            steps: self.recorder.steps,
+            checks: self.recorder.checks,
+            faults,
+            self_test: Vec::new(),
+            not_tested: self.not_tested,
+            verdict: Verdict::Inconclusive,
+            reasons: Vec::new(),
+            cap: None,
+            objectives_met: None,
+            deviations: deviations.into_iter().collect(),
+            production: Some(Production {
+                healthy_before: before.healthy,
+                healthy_after: after.healthy,
+                fingerprint_unchanged: before.fingerprint.zip(after.fingerprint).map(|(a, b)| a == b),
+            }),
+            cleanup: Cleanup { proved: leftovers.is_empty(), leftovers },
+            follow_ups: Vec::new(),
+            seal: None,
+        }
+    }
+}
+
+fn chosen_checks(plan: &Plan) -> Vec<&Check> {
+    match &plan.drill.checks {
+        None => plan.check.iter().collect(),
+        Some(names) => names.iter().filter_map(|name| plan.check_named(name)).collect(),
+    }
+}
