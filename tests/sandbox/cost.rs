@@ -1,6 +1,6 @@
 //! What a sandbox costs: start, one command, end, beside the same command started plainly.
 //!
-//! `cargo test --release --test sandbox cost -- --nocapture` prints the figures of `docs/sandbox.md`.
+//! `cargo test --test sandbox cost -- --nocapture` prints the figures of `docs/sandbox.md`.
 
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
