@@ -231,7 +231,8 @@ fn entries(dir: &OwnedFd, except: &[&str]) -> io::Result<Vec<(OsString, FileType
         if name == "." || name == ".." || except.iter().any(|&other| name == other) {
             continue;
         }
-        let about = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // what cannot even be looked at, another user's FUSE mount for one, is not there inside
+        let Ok(about) = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         found.push((name, FileType::from_raw_mode(about.st_mode)));
         if found.len() > ENTRIES {
             return Err(io::Error::other("the directory has too many entries"));
