@@ -1,10 +1,12 @@
 //! Commands that are not for people: the program starts itself again as the helper of a sandbox.
 
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::io::{self, Read as _, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{Active, Command, Ended, Recipe, Sandbox, Stream};
+use crate::base::Exit;
+use crate::sandbox::{Active, Command, Ended, Recipe, Sandbox, SandboxError, Stream};
 
 /// What `__sandbox run` reads: one sandbox, and commands to run in it one after the other.
 #[derive(Deserialize)]
@@ -13,6 +15,9 @@ struct Script {
     #[serde(default)]
     unisolated: bool,
     commands: Vec<Command>,
+    /// The last command, on this process's terminal. The script must then come from a file.
+    #[serde(default)]
+    interact: Option<Command>,
 }
 
 /// What `__sandbox run` writes, a line each.
@@ -28,8 +33,12 @@ enum Line {
 
 /// If this process is to be a helper, does its work and gives the exit status.
 ///
-/// `lifeboat __sandbox` is the helper itself; `lifeboat __sandbox run` runs a script from standard input,
-/// which is how the tests see a sandbox as another user.
+/// `lifeboat __sandbox` is the helper itself; `lifeboat __sandbox run [FILE]` runs a script from a file or from standard
+/// input, which is how the tests see a sandbox as another user.
+///
+/// ```sh
+/// echo '{"recipe": {…}, "commands": [{…}]}' | lifeboat __sandbox run
+/// ```
 pub fn helper() -> Option<u8> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != "__sandbox" {
@@ -37,29 +46,40 @@ pub fn helper() -> Option<u8> {
     }
     match arguments.next() {
         None => Some(crate::sandbox::helper()),
-        Some(word) if word == "run" => Some(run()),
+        Some(word) if word == "run" => Some(run(arguments.next().as_deref()).number()),
         Some(_) => Some(2),
     }
 }
 
-fn run() -> u8 {
-    let script: Script = match serde_json::from_reader(io::stdin().lock()) {
+fn run(file: Option<&OsStr>) -> Exit {
+    let script: Script = match read(file) {
         Ok(script) => script,
         Err(error) => {
             say(&Line::Failed { error: error.to_string(), fix: String::new() });
-            return 2;
+            return Exit::Usage;
         }
     };
-    match play(&script) {
-        Ok(()) => 0,
-        Err(error) => {
-            say(&Line::Failed { error: error.to_string(), fix: error.fix().to_owned() });
-            1
-        }
+    let Err(error) = play(&script) else { return Exit::Done };
+    say(&Line::Failed { error: error.to_string(), fix: error.fix().to_owned() });
+    match error {
+        SandboxError::Forbidden { .. } => Exit::Inconclusive,
+        _ => Exit::Failed,
     }
 }
 
-fn play(script: &Script) -> Result<(), crate::sandbox::SandboxError> {
+fn read(file: Option<&OsStr>) -> io::Result<Script> {
+    let text = match file {
+        Some(path) => std::fs::read(path)?,
+        None => {
+            let mut text = Vec::new();
+            io::stdin().lock().read_to_end(&mut text)?;
+            text
+        }
+    };
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+fn play(script: &Script) -> Result<(), SandboxError> {
     let recipe = &script.recipe;
     let mut sandbox = if script.unisolated { Sandbox::unisolated(recipe)? } else { Sandbox::start(recipe)? };
     say(&Line::Active(sandbox.active().clone()));
@@ -73,6 +93,9 @@ fn play(script: &Script) -> Result<(), crate::sandbox::SandboxError> {
         let ended = sandbox.run(command, &mut keep, &|| false)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         say(&Line::Ended { ended, out: text(&out), err: text(&err) });
+    }
+    if let Some(command) = &script.interact {
+        sandbox.interact(command)?;
     }
     say(&Line::Closed { left: sandbox.close()?.left });
     Ok(())

@@ -15,6 +15,7 @@ use rustix::thread::UnshareFlags;
 
 use super::active::{Active, Level};
 use super::cgroup::Group;
+use super::doors;
 use super::error::{Broken, Step as _};
 use super::init::Init;
 use super::inside;
@@ -74,9 +75,12 @@ fn isolated(mut recipe: Recipe, control: &OwnedFd) -> Result<(), Broken> {
     mounts::prepare(&recipe)?;
     // in a user namespace of its own the system counts anew
     let counted = if root { processes_of(user(&recipe)) } else { 0 };
-    let spaces = inside::spaces();
+    // when memory runs out, the kernel is to take it from here and not from production
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // while this is the user's own process: from another user namespace the descriptors of his others are not seen
+    let (spaces, doors) = (inside::spaces(), doors::doors());
     let group = Group::enter(&recipe.limits);
-    let begun = Begun { recipe, root, own, counted, spaces, cgroup: group.is_some() };
+    let begun = Begun { recipe, root, own, counted, spaces, doors, cgroup: group.is_some() };
     let child = begin(begun, control);
     if let Some(group) = &group {
         group.leave();
@@ -98,6 +102,8 @@ struct Begun {
     counted: u64,
     /// The host's namespaces.
     spaces: BTreeMap<String, String>,
+    /// Where the host's services can be spoken to.
+    doors: Vec<PathBuf>,
     /// Whether a cgroup holds the limits.
     cgroup: bool,
 }
@@ -135,7 +141,6 @@ fn first(begun: Begun, control: &OwnedFd) -> Result<Init, Broken> {
     let recipe = &begun.recipe;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("die with its parent")?;
     rustix::process::setsid().step("begin a session")?;
-    let sockets = mounts::sockets();
     let mut spaces = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWCGROUP;
     if recipe.network == Network::None {
         spaces |= UnshareFlags::NEWNET;
@@ -144,7 +149,7 @@ fn first(begun: Begun, control: &OwnedFd) -> Result<Init, Broken> {
     if recipe.network == Network::None {
         namespace::loopback_up().step("bring its loopback up")?;
     }
-    let mounted = mounts::mount(recipe, &sockets)?;
+    let mounted = mounts::mount(recipe, &begun.doors)?;
     privilege::keep_few().step("drop its capabilities")?;
     let active = measure(&begun, &mounted).step("measure its isolation")?;
     wire::send(control.as_fd(), &Tell::Ready { active }, &[]).step("report")?;

@@ -12,12 +12,14 @@
 
 mod active;
 mod cgroup;
+mod doors;
 mod error;
 mod helper;
 mod init;
 mod inside;
 mod job;
 mod mounts;
+mod pipes;
 mod privilege;
 mod probe;
 mod process;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -76,6 +75,7 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
     let run = root::memory("755", "64m")?;
     root.place(&run, Path::new("/run"), true)?;
     mounted.writable.insert("/run".into());
+    make_places(&mut root, &binds)?;
     for (target, tree, directory, writable) in &binds {
         root.place(tree, target, *directory)?;
         if *writable {
@@ -100,12 +100,25 @@ pub(super) fn mount(recipe: &Recipe, sockets: &[PathBuf]) -> Result<Mounted, Bro
         cover(&mut root, &own, &path)?;
     }
     for path in sockets {
-        if is_socket(path) && !seen_elsewhere(path, &binds) && cover(&mut root, &own, path)? {
+        if is_door(path) && !seen_elsewhere(path, &binds) && cover(&mut root, &own, path)? {
             mounted.masked.push(path.clone());
         }
     }
     root.enter()?;
     Ok(mounted)
+}
+
+// Makes what is missing before anything is placed: a directory that is rebuilt in memory to hold one more takes what is mounted below
+// along as a copy, and a copy is not sealed with the original. So the shallow go first.
+fn make_places(root: &mut Root, binds: &[Placed]) -> Result<(), Broken> {
+    let inside_another =
+        |path: &Path| binds.iter().any(|other| other.0 != path && path.starts_with(&other.0));
+    let mut places: Vec<&Placed> = binds.iter().filter(|bind| !inside_another(&bind.0)).collect();
+    let known = |path: &Path| {
+        path.ancestors().find(|place| place.exists()).map_or(0, |place| place.components().count())
+    };
+    places.sort_by_key(|bind| known(&bind.0));
+    places.into_iter().try_for_each(|bind| root.ready(&bind.0, bind.2).map(drop))
 }
 
 type Placed = (PathBuf, std::os::fd::OwnedFd, bool, bool);
@@ -208,8 +221,8 @@ fn cover(root: &mut Root, own: &std::os::fd::OwnedFd, path: &Path) -> Result<boo
     Ok(true)
 }
 
-fn is_socket(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket())
+fn is_door(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket() || about.file_type().is_fifo())
 }
 
 fn seen_elsewhere(path: &Path, binds: &[Placed]) -> bool {
@@ -233,33 +246,4 @@ fn write_into(root: &Root, path: &Path, content: &[u8]) -> io::Result<()> {
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let file = rustix::fs::openat(&dir, name, flags, rustix::fs::Mode::from_raw_mode(0o644))?;
     io::Write::write_all(&mut std::fs::File::from(file), content)
-}
-
-/// Paths of sockets that processes of this host listen on or receive at, in all network namespaces that may be looked into.
-pub(super) fn sockets() -> Vec<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut spaces = BTreeSet::new();
-    let mut tables = vec![PathBuf::from("/proc/self/net/unix")];
-    if let Ok(own) = std::fs::read_link("/proc/self/ns/net") {
-        spaces.insert(own);
-    }
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let process = entry.path();
-        if let Ok(space) = std::fs::read_link(process.join("ns/net"))
-            && spaces.insert(space)
-        {
-            tables.push(process.join("net/unix"));
-        }
-    }
-    for table in tables {
-        let text = std::fs::read(table).unwrap_or_default();
-        for line in text.split(|&b| b == b'\n').skip(1) {
-            if let Some(start) = memchr::memmem::find(line, b" /") {
-                let path = Path::new(std::ffi::OsStr::from_bytes(&line[start + 1..]));
-                // the name as bound may lead through links; the file itself is what is covered
-                found.insert(path.canonicalize().unwrap_or_else(|_| path.to_owned()));
-            }
-        }
-    }
-    found.into_iter().collect()
 }

@@ -14,6 +14,9 @@ const KEPT: CapabilitySet = CapabilitySet::SETUID
     .union(CapabilitySet::SETPCAP)
     .union(CapabilitySet::KILL);
 
+/// What a process may reserve beyond twice its limit of memory, in bytes.
+const RESERVED: u64 = 4 << 30;
+
 /// Leaves the first process inside with what it needs.
 pub(super) fn keep_few() -> io::Result<()> {
     let kept = rustix::thread::capabilities(None)?.permitted & KEPT;
@@ -66,12 +69,14 @@ fn limit(limits: &Limits, counted: u64) -> io::Result<()> {
         let maximum = rustix::process::getrlimit(resource).maximum.map_or(value, |old| old.min(value));
         setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
     };
-    // an emergency brake for one process: the sum of all is watched, or held by a cgroup
-    set(Resource::Data, limits.memory.map(|bytes| bytes.saturating_mul(2)))?;
+    // an emergency brake for one process: the sum of all is watched, or held by a cgroup. Generous, for it counts
+    // what is reserved, as stacks of threads are, and not what is used
+    set(Resource::Data, limits.memory.map(|bytes| bytes.saturating_mul(2).saturating_add(RESERVED)))?;
     // the supervisor of each job counts too
     set(Resource::Nproc, limits.processes.map(|count| count.saturating_add(counted).saturating_add(2)))?;
     set(Resource::Nofile, limits.open_files)?;
     set(Resource::Fsize, limits.file_size)?;
     set(Resource::Cpu, limits.cpu)?;
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    // 1 and not 0: with 0 the kernel would still start the host's handler where core_pattern names one
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?)
 }

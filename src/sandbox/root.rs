@@ -53,12 +53,18 @@ impl Root {
             .step("open the host's root")?;
         let root = self.root.try_clone().step("open its root")?;
         let entries = entries(&host, except).step("list the host's root")?;
-        fill(&host, &root, &entries)
+        fill(&host, &root, &entries, Some(SEALED))
     }
 
     /// Puts a mount at a path, which is made if it is not there.
     pub fn place(&mut self, mount: &OwnedFd, target: &Path, directory: bool) -> Result<(), Broken> {
-        let name = format!("mount {}", target.display());
+        let at = self.ready(target, directory)?;
+        move_to(mount, &at).step(format!("mount {}", target.display()))
+    }
+
+    /// A place for a mount, made if it is not there.
+    pub fn ready(&mut self, target: &Path, directory: bool) -> Result<OwnedFd, Broken> {
+        let step = format!("mount {}", target.display());
         let at = match self.at(target) {
             Err(Errno::NOENT) => {
                 self.make(target, directory)?;
@@ -66,7 +72,13 @@ impl Root {
             }
             other => other,
         };
-        move_to(mount, &at.step(name.clone())?).step(name)
+        match at {
+            Err(Errno::LOOP) => {
+                let cause = "there is a symbolic link on the way; name the place where it leads".to_owned();
+                Err(Broken { step, cause, forbidden: false })
+            }
+            at => at.step(step),
+        }
     }
 
     /// The place of a path, no symbolic link followed.
@@ -115,7 +127,8 @@ impl Root {
         let entries = entries(&old, &[]).step(shown.clone())?;
         let memory = memory("755", "4m")?;
         move_to(&memory, &at).step(shown)?;
-        fill(&old, &memory, &entries)?;
+        // all below is sealed already, or the sandbox's own
+        fill(&old, &memory, &entries, None)?;
         self.seal.push(memory);
         Ok(())
     }
@@ -140,23 +153,25 @@ impl Root {
 
 /// A copy of a mount tree of the host, not mounted anywhere yet.
 pub(super) fn clone(path: &Path, read_only: bool) -> Result<OwnedFd, Broken> {
-    clone_at(CWD, path.as_os_str(), MountFlags { read_only, no_devices: true })
+    clone_at(CWD, path.as_os_str(), Some(MountFlags { read_only, no_devices: true }))
         .step(format!("bind {}", path.display()))
 }
 
 /// A device file of the host, alive.
 pub(super) fn device(path: &Path) -> Result<OwnedFd, Broken> {
-    clone_at(CWD, path.as_os_str(), MountFlags { read_only: false, no_devices: false })
+    clone_at(CWD, path.as_os_str(), Some(MountFlags { read_only: false, no_devices: false }))
         .step(format!("bind {}", path.display()))
 }
 
-fn clone_at(dir: impl AsFd, name: &OsStr, flags: MountFlags) -> io::Result<OwnedFd> {
+fn clone_at(dir: impl AsFd, name: &OsStr, flags: Option<MountFlags>) -> io::Result<OwnedFd> {
     let how = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     let tree = rustix::mount::open_tree(dir, name, how)?;
-    namespace::mount_flags(tree.as_fd(), true, flags)?;
+    if let Some(flags) = flags {
+        namespace::mount_flags(tree.as_fd(), true, flags)?;
+    }
     Ok(tree)
 }
 
@@ -181,7 +196,8 @@ pub(super) fn memory(mode: &str, size: &str) -> Result<OwnedFd, Broken> {
 
 /// Another handle on something mounted, to be mounted once more.
 pub(super) fn again(mount: &OwnedFd, name: &str, read_only: bool) -> Result<OwnedFd, Broken> {
-    clone_at(mount, OsStr::new(name), MountFlags { read_only, no_devices: true }).step("bind an empty file")
+    clone_at(mount, OsStr::new(name), Some(MountFlags { read_only, no_devices: true }))
+        .step("bind an empty file")
 }
 
 /// Where a path of the host really is, as far as it exists; what is missing is appended.
@@ -215,7 +231,8 @@ fn entries(dir: &OwnedFd, except: &[&str]) -> io::Result<Vec<(OsString, FileType
         if name == "." || name == ".." || except.iter().any(|&other| name == other) {
             continue;
         }
-        let about = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // what cannot even be looked at, another user's FUSE mount for one, is not there inside
+        let Ok(about) = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         found.push((name, FileType::from_raw_mode(about.st_mode)));
         if found.len() > ENTRIES {
             return Err(io::Error::other("the directory has too many entries"));
@@ -224,7 +241,12 @@ fn entries(dir: &OwnedFd, except: &[&str]) -> io::Result<Vec<(OsString, FileType
     Ok(found)
 }
 
-fn fill(from: &OwnedFd, to: &OwnedFd, entries: &[(OsString, FileType)]) -> Result<(), Broken> {
+fn fill(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    entries: &[(OsString, FileType)],
+    flags: Option<MountFlags>,
+) -> Result<(), Broken> {
     for (name, kind) in entries {
         let what = format!("bind {}", name.display());
         if *kind == FileType::Symlink {
@@ -232,7 +254,7 @@ fn fill(from: &OwnedFd, to: &OwnedFd, entries: &[(OsString, FileType)]) -> Resul
             rustix::fs::symlinkat(link, to, name).step(what)?;
             continue;
         }
-        let tree = clone_at(from, name, SEALED).step(what.clone())?;
+        let tree = clone_at(from, name, flags).step(what.clone())?;
         create(to, name, *kind == FileType::Directory).step(what.clone())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let at = rustix::fs::openat(to, name, flags, Mode::empty()).step(what.clone())?;

@@ -1,5 +1,6 @@
 //! `doctor`: is everything there that a backup and a recovery need?
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,6 +18,7 @@ use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::repo::keys::WriterKey;
 use crate::repo::{Repo, RepoError};
+use crate::sandbox::{self, Level};
 use crate::store::{Lock, LockMode, conformance};
 use crate::sys::attributes::{Handle, set_xattr};
 use crate::sys::host;
@@ -29,7 +31,7 @@ const FILES: u64 = 4096;
 
 /// Check the repository's place, the keys, the tools and the limits of this host
 ///
-/// Writes a few small objects and deletes them again. For the stored data itself there is lifeboat verify.
+/// Writes a few small objects and deletes them again, and starts a sandbox with nothing in it: what a drill needs. For the stored data itself there is lifeboat verify.
 #[derive(clap::Args)]
 pub struct DoctorArgs {
     /// Where a restore would go: is asked for extended attributes and room
@@ -57,12 +59,17 @@ struct Check {
     name: &'static str,
     verdict: Verdict,
     text: String,
-    fix: &'static str,
+    fix: Cow<'static, str>,
 }
 
 impl Check {
-    fn new(name: &'static str, verdict: Verdict, text: impl Into<String>, fix: &'static str) -> Self {
-        let fix = if verdict == Verdict::Pass { "" } else { fix };
+    fn new(
+        name: &'static str,
+        verdict: Verdict,
+        text: impl Into<String>,
+        fix: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let fix = if verdict == Verdict::Pass { "".into() } else { fix.into() };
         Self { name, verdict, text: text.into(), fix }
     }
 
@@ -97,6 +104,7 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CommandError> {
     ];
     checks.extend(TOOLS.iter().map(tool));
     checks.push(open_files());
+    checks.push(isolation());
     let target = absolute(&args.target)?;
     checks.push(attributes(&target));
     checks.push(room("target space", &target));
@@ -118,7 +126,7 @@ fn show(checks: &[Check], context: &Context) -> Result<Exit, CommandError> {
             ("fix", Kind::Text),
         ]);
         for check in checks {
-            table.row([check.name, word(check.verdict), &check.text, check.fix]);
+            table.row([check.name, word(check.verdict), &check.text, &check.fix]);
         }
         context.print(&table.render(context.width()))?;
     }
@@ -301,6 +309,24 @@ fn open_files() -> Check {
         text,
         "raise the limit (ulimit -Hn 65536): deep trees need a file a level",
     )
+}
+
+// A drill needs a place apart from production; whether this host allows one is found out by making one.
+fn isolation() -> Check {
+    const NAME: &str = "sandbox";
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Check::unknown(NAME, error),
+    };
+    let probe = sandbox::probe(&program);
+    let Some(active) = probe.active else {
+        return Check::new(NAME, Verdict::Warn, format!("no drills here: {}", probe.reason), probe.fix);
+    };
+    let text = format!("as {}: {}", probe.who, active.mechanisms.join(", "));
+    if active.level == Level::Full && probe.reason.is_empty() {
+        return Check::new(NAME, Verdict::Pass, text, "");
+    }
+    Check::new(NAME, Verdict::Warn, format!("{text}; but {}", probe.reason), probe.fix)
 }
 
 fn attributes(target: &Path) -> Check {
