@@ -61,6 +61,8 @@ pub struct Options {
     pub disaster_at: Option<Timestamp>,
     /// What must not stand in any record.
     pub secrets: Vec<String>,
+    /// What the copy must not see, besides what the plan hides: the repository and the writer's key.
+    pub hide: Vec<PathBuf>,
     /// Run this alone after the set-up, in place of the plan's tests, server and checks.
     pub only: Option<CommandLine>,
     /// Open a shell inside before the copy goes, on this terminal.

@@ -72,7 +72,7 @@ pub fn recipe(
     Ok(Recipe {
         binds: vec![Bind { source: tree.to_owned(), target: root.clone(), writable: true }],
         writable: drill.writable.iter().map(PathBuf::from).collect(),
-        hide: drill.hide.iter().map(PathBuf::from).collect(),
+        hide: drill.hide.iter().map(PathBuf::from).chain(options.hide.iter().cloned()).collect(),
         network: if setup && drill.network == PlanNetwork::Setup { Network::Host } else { Network::None },
         environment: variables.collect(),
         limits: Limits {

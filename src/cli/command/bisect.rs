@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::drill::{hash_of, of_tree, plain_options, refused};
+use super::drill::{hash_of, hidden, of_tree, plain_options, refused};
 use crate::base::Exit;
 use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector};
@@ -74,7 +74,7 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
     let options = Options {
         only: Some(CommandLine::Shell(args.test.clone())),
         allow_unisolated: args.allow_unisolated,
-        ..plain_options(&plan, args.place.as_deref())?
+        ..plain_options(&plan, args.place.as_deref(), hidden(context)?)?
     };
     let plan_sha256 = hash_of(plan.file())?;
     let mut search =

@@ -291,10 +291,11 @@ impl Trial<'_> {
             plan_sha256: hex::encode(Sha256::digest(text)),
             same_as_last_drill: false,
         };
+        let hide = vec![place.join("repository")];
         let place = place.join("drill");
         std::fs::create_dir(&place).map_err(CommandError::io("could not make a temporary directory"))?;
         let options =
-            Options { allow_unisolated: args.allow_unisolated, ..plain_options(plan, Some(&place))? };
+            Options { allow_unisolated: args.allow_unisolated, ..plain_options(plan, Some(&place), hide)? };
         let began = Instant::now();
         let mut run = rehearse(&subject, &options, env::sudo_user(), &*self.observer).map_err(refused)?;
         let sound = run.clone().judged();

@@ -35,7 +35,7 @@ struct Row {
 /// If a rehearsal could not begin.
 pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Result<Exit, CommandError> {
     let snapshots = context.snapshots(repo)?;
-    let options = options(args, plan, repo)?;
+    let options = options(args, plan, repo, context)?;
     let plan_sha256 = hash_of(plan.file())?;
     let most = args.last.map_or(usize::MAX, usize::from);
     let mut rows = Vec::new();

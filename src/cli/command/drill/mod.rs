@@ -102,7 +102,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         plan_sha256: hash_of(plan.file())?,
         same_as_last_drill: same,
     };
-    let options = options(args, &plan, &repo)?;
+    let options = options(args, &plan, &repo, context)?;
     let observer = context.observer();
     let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
     let sound = run.clone().judged();
@@ -148,7 +148,7 @@ fn may_self_test(run: &Evidence, context: &Context) -> bool {
     may
 }
 
-fn options(args: &DrillArgs, plan: &Plan, repo: &Repo) -> Result<Options, CommandError> {
+fn options(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Result<Options, CommandError> {
     let disaster_at = match &args.disaster_at {
         Some(text) => Some(moment(text, repo.clock().now())?),
         None => None,
@@ -161,16 +161,27 @@ fn options(args: &DrillArgs, plan: &Plan, repo: &Repo) -> Result<Options, Comman
         allow_unisolated: args.allow_unisolated,
         disaster_at,
         shell: args.shell,
-        ..plain_options(plan, args.place.as_deref())?
+        ..plain_options(plan, args.place.as_deref(), hidden(context)?)?
     })
+}
+
+/// What a copy must not see: the repository and the writer's key.
+///
+/// # Errors
+/// If nobody says where the repository is.
+pub fn hidden(context: &Context) -> Result<Vec<PathBuf>, CommandError> {
+    let mut hidden = vec![context.location()?];
+    hidden.extend(context.key_path().ok());
+    Ok(hidden)
 }
 
 /// A rehearsal by the plan, with its copy at `at` or in the usual place.
 ///
 /// # Errors
 /// If the plan's file of variables cannot be read.
-pub fn plain_options(plan: &Plan, at: Option<&Path>) -> Result<Options, CommandError> {
+pub fn plain_options(plan: &Plan, at: Option<&Path>, hide: Vec<PathBuf>) -> Result<Options, CommandError> {
     Ok(Options {
+        hide,
         program: env::program().map_err(|e| CommandError::of(Exit::Inconclusive, &e))?,
         place: place(at)?,
         keep: false,
