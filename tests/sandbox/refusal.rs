@@ -49,7 +49,9 @@ fn a_user_without_user_namespaces_is_told_the_setting() {
     }
     let can = Process::new("unshare").args(["--user", "true"]).status().is_ok_and(|status| status.success());
     if !can {
-        return skip("this host has no user namespaces to take away");
+        // a container's rule as well: then every test of the sandbox has seen the refusal itself
+        eprintln!("SKIPPED: this host has no user namespaces to take away");
+        return;
     }
     let world = World::new(Who::Ordinary);
     let way = [PYTHON, "-c", NONE_LEFT];
