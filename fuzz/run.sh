@@ -8,6 +8,8 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [ $# -gt 0 ] && shift
+# good examples to begin with, made by the same code that the tests of the decoders use
+[ -d fuzz/seeds ] || cargo test --locked --quiet --test decoders -- --ignored write_the_seeds >&2
 cargo +nightly fuzz build >&2
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 bin=fuzz/target/$host/release
