@@ -226,6 +226,14 @@ class Campaign:
         whole = (contents & elsewhere) - hit
         return {path for path, (kind, content, _) in truth.items() if content in whole}
 
+    def is_last_record(self, damage):
+        """Whether this takes away the newest record of a writer's chain."""
+        paths = damaging.touched(damage)
+        if damage["kind"] != "delete" or damage["object"] != "records/*.json" or len(paths) != 1:
+            return False
+        (path,) = paths
+        return os.path.basename(path) == max(n for n in os.listdir(os.path.join(self.repo, os.path.dirname(path))) if n.endswith(".json"))
+
     def judge(self, damage, copy, home, scratch):
         """What one damage did: the counts for the table, and remarks."""
         counts, remarks = collections.Counter(damages=1), []
@@ -238,7 +246,10 @@ class Campaign:
         code, out, err = self.run(home, copy.copy, "verify", "--deep", "--json")
         if code is None or code < 0 or code == 101:
             count("crash", f"verify exits {code}: {err.decode(errors='replace')[-200:]}")
-        if code == 0:
+        if code == 0 and self.is_last_record(damage) and b"record-unfinished" in out:
+            # a signature without its record is what a writer leaves that died between the two: a notice, and no more can be known
+            counts["detected"] += 1
+        elif code == 0:
             count("silent", "verify exits 0")
         else:
             counts["detected"] += 1
