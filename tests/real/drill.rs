@@ -259,7 +259,8 @@ fn production_and_the_copy_never_meet() {
         asked += 1;
     }
     let output = drill.wait_with_output().unwrap();
-    let run: Value = serde_json::from_str(String::from_utf8_lossy(&output.stdout).lines().last().unwrap()).unwrap();
+    let run: Value =
+        serde_json::from_str(String::from_utf8_lossy(&output.stdout).lines().last().unwrap()).unwrap();
     let steps = run["steps"].to_string();
     assert_eq!(output.status.code(), Some(0), "{steps} {}", run["reasons"]);
     assert!(asked > 3);
