@@ -19,6 +19,9 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
+// what a host remembers of an application
+pub mod state;
+
 // a place to run what was restored
 pub mod sandbox;
 

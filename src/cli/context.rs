@@ -23,6 +23,7 @@ use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
 use crate::repo::{Repo, RepoError};
+use crate::state::State;
 use crate::store::Store;
 use crate::store::local::LocalStore;
 use crate::sys::host;
@@ -86,6 +87,19 @@ impl Context {
                 Plan::find(&std::env::current_dir().map_err(current)?)
             }
         }
+    }
+
+    /// What this host remembers of the plan's application.
+    ///
+    /// # Errors
+    /// If nothing says where that is.
+    #[allow(dead_code, reason = "rollback and health come to it next")]
+    pub fn state(&self, plan: &Plan) -> Result<State, CommandError> {
+        let base = env::state_dir().ok_or_else(|| {
+            CommandError::new(Exit::Failed, "there is no directory for what is remembered between runs")
+                .next("set LIFEBOAT_STATE_DIR to an absolute path")
+        })?;
+        Ok(State::of(&base, &plan.root()))
     }
 
     /// The location of the repository that a flag or the environment names, and which of them.

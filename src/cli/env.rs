@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 pub const REPOSITORY: &str = "LIFEBOAT_REPOSITORY";
 /// The file with the writer's key, unless it is at its usual place.
 pub const WRITER_KEY: &str = "LIFEBOAT_WRITER_KEY";
+/// Where what a host remembers of applications lies, unless it is at its usual place.
+#[allow(dead_code, reason = "rollback and health come to it next")]
+pub const STATE_DIR: &str = "LIFEBOAT_STATE_DIR";
 
 // An empty variable is one that is not set: that is what shells make of `X= command`.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -32,6 +35,20 @@ fn config_dir(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> 
     let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
     let base = xdg.and_then(absolute).or_else(|| Some(home.and_then(absolute)?.join(".config")))?;
     Some(base.join("lifeboat"))
+}
+
+/// The directory of what is remembered of applications on this host; `None` if nothing says where.
+#[allow(dead_code, reason = "rollback and health come to it next")]
+pub fn state_dir() -> Option<PathBuf> {
+    if let Some(directory) = variable(STATE_DIR) {
+        return Some(PathBuf::from(directory)).filter(|path| path.is_absolute());
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/var/lib/lifeboat"));
+    }
+    let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let home = || Some(variable("HOME").and_then(absolute)?.join(".local/state"));
+    Some(variable("XDG_STATE_HOME").and_then(absolute).or_else(home)?.join("lifeboat"))
 }
 
 /// The user behind `sudo`.
