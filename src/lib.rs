@@ -32,6 +32,9 @@ pub mod evidence;
 pub mod check;
 pub mod plan;
 
+// the application's start and stop
+pub mod service;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;

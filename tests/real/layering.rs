@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["base"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
+    ("service", &["base", "check", "plan", "state", "sys"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),
     ("restore", &["base", "database", "format", "repo", "store", "sys", "tree"]),
     ("snapshot", &["base", "chunker", "database", "format", "repo", "store", "sys", "tree"]),
@@ -30,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "drill",
         &[
             "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore",
-            "sandbox", "sys", "tree",
+            "sandbox", "service", "sys", "tree",
         ],
     ),
     (
