@@ -34,6 +34,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rollback",
+        &[
+            "base", "catalog", "check", "database", "drill", "evidence", "format", "logbook", "plan", "repo",
+            "restore", "service", "snapshot", "state", "sys", "tree",
+        ],
+    ),
+    (
         "cli",
         &[
             "base",
@@ -49,6 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "repo",
             "restore",
             "retention",
+            "rollback",
             "sandbox",
             "snapshot",
             "state",
