@@ -46,5 +46,8 @@ pub mod verify;
 // the rehearsal, which stands on all of them
 pub mod drill;
 
+// the living application back to a snapshot
+pub mod rollback;
+
 // the terminal
 pub mod cli;

@@ -35,6 +35,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rollback",
+        &[
+            "base", "catalog", "check", "database", "drill", "evidence", "format", "logbook", "plan", "repo",
+            "restore", "service", "snapshot", "state", "sys", "tree",
+        ],
+    ),
+    (
         "cli",
         &[
             "base",
@@ -50,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "repo",
             "restore",
             "retention",
+            "rollback",
             "sandbox",
             "snapshot",
             "state",
