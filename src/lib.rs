@@ -49,5 +49,8 @@ pub mod drill;
 // the living application back to a snapshot
 pub mod rollback;
 
+// the guarded change
+pub mod guard;
+
 // the terminal
 pub mod cli;

@@ -110,6 +110,7 @@ impl Check {
             took: began.elapsed().as_secs_f64(),
             last_took: last_took.as_secs_f64(),
             mark: found.mark,
+            forbidden: found.forbidden,
         }
     }
 

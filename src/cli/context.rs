@@ -93,7 +93,6 @@ impl Context {
     ///
     /// # Errors
     /// If nothing says where that is.
-    #[allow(dead_code, reason = "rollback and health come to it next")]
     pub fn state(&self, plan: &Plan) -> Result<State, CommandError> {
         let base = env::state_dir().ok_or_else(|| {
             CommandError::new(Exit::Failed, "there is no directory for what is remembered between runs")
@@ -206,7 +205,11 @@ impl Context {
 
     /// Shows what an operation says, and tells it when to stop.
     pub fn observer(&self) -> Box<dyn Observer> {
-        let show = if self.json() {
+        progress::observer(self.show(), self.stop())
+    }
+
+    fn show(&self) -> Show {
+        if self.json() {
             Show::Json
         } else if self.global.quiet {
             Show::Notices
@@ -214,8 +217,26 @@ impl Context {
             Show::Bar
         } else {
             Show::Lines
-        };
-        progress::observer(show, self.stop())
+        }
+    }
+
+    /// As [`Self::observer`], for a command that hears signals itself.
+    pub fn observer_until(&self, stop: Arc<AtomicBool>) -> Box<dyn Observer> {
+        progress::observer(self.show(), stop)
+    }
+
+    /// True if people are told as little as possible.
+    pub fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// What makes another run of this program use the same plan and repository.
+    ///
+    /// # Errors
+    /// If nobody says where the repository is.
+    pub fn same_again(&self, plan: &Plan) -> Result<Vec<OsString>, CommandError> {
+        let (file, repo) = (plan.file().as_os_str().to_owned(), self.location()?.into_os_string());
+        Ok(vec!["--config".into(), file, "--repo".into(), repo])
     }
 
     /// Shows notices only, on stderr: for commands that write their results while they work.

@@ -526,6 +526,7 @@ impl Run<'_> {
             approver: None,
             config_sha256: subject.plan_sha256.clone(),
             snapshot: Some(facts::snapshot(subject)),
+            after: None,
             objectives: Objectives {
                 rto_s: plan.drill.objectives.rto.map(seconds),
                 rpo_s: plan.drill.objectives.rpo.map(seconds),

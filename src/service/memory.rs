@@ -1,6 +1,6 @@
 //! What is remembered of a start: which processes are the service's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Service, ServiceError, ServiceErrorKind};
 use crate::base::name::shown;
+use crate::state::State;
 use crate::sys::host;
-use crate::sys::process_tree::{Member, Stat, is_alive, marked};
+use crate::sys::process_facts::belongs;
+use crate::sys::process_tree::{Member, Stat, all, is_alive, marked};
 
 /// The file with the mark of the last start.
 const FILE: &str = "service.json";
@@ -25,7 +27,7 @@ const TAIL: u64 = 16 << 10;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Memory {
     boot: String,
-    mark: String,
+    marks: Vec<String>,
     members: Vec<Member>,
 }
 
@@ -33,8 +35,11 @@ impl Service {
     /// Remembers what carries this mark, and these.
     pub(super) fn remember(&self, mark: &OsString, members: &[Member]) -> Result<(), ServiceError> {
         let Some(state) = &self.memory else { return Ok(()) };
-        let mark = mark.to_string_lossy().into_owned();
-        let memory = Memory { boot: host::boot_id(), mark, members: members.to_vec() };
+        let marks = vec![mark.to_string_lossy().into_owned()];
+        self.write(state, Memory { boot: host::boot_id(), marks, members: members.to_vec() })
+    }
+
+    fn write(&self, state: &State, memory: Memory) -> Result<(), ServiceError> {
         state.write(FILE, &memory).map_err(|error| {
             ServiceError::new(ServiceErrorKind::Io, error.to_string())
                 .next("LIFEBOAT_STATE_DIR names the directory")
@@ -46,7 +51,33 @@ impl Service {
         let memory = self.memory.as_ref().and_then(|state| state.read::<Memory>(FILE).ok().flatten());
         let Some(memory) = memory.filter(|memory| memory.boot == host::boot_id()) else { return Vec::new() };
         let known = memory.members.iter().copied().filter(|member| is_alive(*member));
-        known.chain(marked(all, &OsString::from(memory.mark))).collect()
+        let mut found: Vec<Member> = known.collect();
+        for mark in memory.marks {
+            found.extend(marked(all, &OsString::from(mark)));
+        }
+        found
+    }
+
+    /// Takes what carries this mark for the service's too: a command that was not its start may have started it anew. Only
+    /// if some of it works in the application's tree.
+    ///
+    /// # Errors
+    /// If it cannot be remembered.
+    pub fn adopt(&self, mark: &OsStr) -> Result<(), ServiceError> {
+        let Some(state) = &self.memory else { return Ok(()) };
+        let all = all();
+        let root = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let ours: Vec<Member> =
+            marked(&all, mark).filter(|member| belongs(member.pid, &root, false) == Some(true)).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let boot = host::boot_id();
+        let old = state.read::<Memory>(FILE).ok().flatten().filter(|memory| memory.boot == boot);
+        let mut memory = old.unwrap_or(Memory { boot, marks: Vec::new(), members: Vec::new() });
+        memory.marks.push(mark.to_string_lossy().into_owned());
+        memory.members.extend(ours);
+        self.write(state, memory)
     }
 
     /// True if this service was started here since the last boot.

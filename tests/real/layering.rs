@@ -42,10 +42,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "guard",
+        &[
+            "base", "catalog", "check", "drill", "evidence", "logbook", "plan", "repo", "rollback",
+            "service", "snapshot", "state", "sys", "tree", "verify",
+        ],
+    ),
+    (
         "cli",
         &[
             "base",
             "catalog",
+            "guard",
+            "service",
             "database",
             "drill",
             "evidence",

@@ -68,6 +68,7 @@ pub fn look(check: &Log, mark: Option<&Mark>, context: &Context) -> Found {
             .push_str("; the log was rotated, and what was written between is not to be found uncompressed");
     }
     found.mark = end;
+    found.forbidden = Some(seen.forbidden);
     found
 }
 
