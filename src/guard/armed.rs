@@ -90,6 +90,8 @@ pub struct Armed {
     pub baseline: Baseline,
     /// Where logs ended when the change began.
     pub marks: BTreeMap<String, Mark>,
+    /// What marks the processes of the command.
+    pub mark: Option<String>,
     /// When the change began.
     pub changed: Option<Timestamp>,
     /// Whether the service ran before.

@@ -55,9 +55,10 @@ pub fn arm<'a>(
     }
     let ear = Ear::new(operator, observer);
     operator.tell(&Message::Begins { phase: "baseline", text: "how the application is now" });
-    let began = Instant::now();
+    let looked = Instant::now();
     let (baseline, marks) = baseline::measure(&watched, service.as_ref(), options.baseline, operator)?;
-    tell_end(operator, "baseline", &baseline.shown(), began);
+    tell_end(operator, "baseline", &baseline.shown(), looked);
+    let began = Instant::now();
     let sight = service.as_ref().map(Service::state);
     let armed = Armed {
         run_id: run_id(started),
@@ -75,6 +76,7 @@ pub fn arm<'a>(
         restart: options.restart,
         baseline,
         marks,
+        mark: None,
         changed: None,
         was_running: sight.as_ref().is_some_and(crate::service::Sight::is_running),
         leader: sight.as_ref().and_then(leader),

@@ -20,6 +20,8 @@ impl Guard<'_> {
         let Change::Command(_) = self.armed.change else { return Next::GoOn };
         self.armed.marks = self.watched.marks(&self.armed.marks);
         self.armed.changed = Some(self.subject.repo.clock().now());
+        let mark = new_mark();
+        self.armed.mark = Some(mark.to_string_lossy().into_owned());
         if let Err(error) = self.enter(Stage::Changing) {
             // it has not begun: there is nothing to take back
             return Next::Leave {
@@ -28,7 +30,6 @@ impl Guard<'_> {
         }
         let name = self.armed.change.shown();
         let began = self.begins("change", &name);
-        let mark = new_mark();
         let run = Run {
             mark: Some(mark.clone()),
             directory: Some(self.armed.directory.clone()),
@@ -171,7 +172,7 @@ impl Guard<'_> {
         let since = subject.repo.clock().now().since(changed);
         let leader = sight.as_ref().and_then(super::look::leader);
         let is_older = leader.is_some_and(|leader| age(leader) > since + Duration::from_secs(1));
-        if is_older && self.armed.touched.as_ref().is_some_and(|touched| touched.total() > 0) {
+        if is_older && self.armed.touched.as_ref().is_some_and(|touched| touched.total() > touched.metadata) {
             self.note(
                 "the service was not restarted: what it loaded before the change may still run (--restart)",
             );

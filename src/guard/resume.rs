@@ -1,5 +1,6 @@
 //! A change whose watcher is gone: killed, rebooted, or never there.
 
+use std::ffi::OsStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::logbook;
 use crate::rollback::{self, Direction, Subject};
 use crate::service::State;
 use crate::sys::host::boot_id;
+use crate::sys::process::{GRACE, end_marked};
 
 /// Between two looks whether a deadline is over, where nothing else is watched.
 const SLICE: Duration = Duration::from_millis(200);
@@ -69,6 +71,9 @@ pub fn decide(
     if want == Want::Keep {
         return Ok(guard.end(Next::Keep { why: format!("confirmed by {by}"), unjudged: false }));
     }
+    if guard.armed.stage == Stage::Changing {
+        guard.end_command();
+    }
     if guard.armed.stage == Stage::Armed {
         return Ok(guard.end(Next::Leave { why: "the command had not begun".to_owned() }));
     }
@@ -113,6 +118,7 @@ impl Guard<'_> {
                 self.end(next)
             }
             Stage::Changing => {
+                self.end_command();
                 self.go_back("the command was cut off, and half a change is none".to_owned(), true)?
             }
             Stage::Settling => self.through(Stage::Open),
@@ -125,6 +131,14 @@ impl Guard<'_> {
                 self.go_back(why, false)?
             }
         })
+    }
+
+    // It lives on when its watcher is killed, and what it still does would be done to the tree that comes back.
+    fn end_command(&self) {
+        let Some(mark) = self.armed.mark.as_deref().filter(|_| self.armed.boot == boot_id()) else { return };
+        if end_marked(OsStr::new(mark), GRACE) > 0 {
+            self.note("the command still ran, and was ended");
+        }
     }
 
     // Nobody watches a person at work; only the deadline counts.

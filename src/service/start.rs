@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::memory::{last_lines, lines};
 use super::ready::{self, NotReady, Wait};
-use super::stop::{both, end};
+use super::stop::both;
 use super::{Control, Service, ServiceError, ServiceErrorKind, State, unit};
 use crate::base::event::Observer;
 use crate::base::size;
@@ -15,7 +15,7 @@ use crate::check::value::CommandLine;
 use crate::check::{Check, Context};
 use crate::sys::host;
 use crate::sys::names::{login, user_with_groups};
-use crate::sys::process::{Run, Running, User, new_mark, tree};
+use crate::sys::process::{Run, Running, User, end_all, new_mark, tree};
 
 /// Between two looks whether its processes are still there.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -266,8 +266,7 @@ impl Launch {
 
     // Takes all of it down. What it printed.
     fn end(self, grace: Duration) -> String {
-        let members = || tree(self.leader, &self.mark);
-        end(&members, grace);
+        end_all(&|| tree(self.leader, &self.mark), grace);
         if let Some(running) = self.running {
             // reaps it; how it ended is known
             let _ = running.stop();

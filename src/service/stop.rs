@@ -208,21 +208,3 @@ fn still_running(members: &[Member], how: &str) -> ServiceError {
 pub(super) fn notice(observer: &dyn Observer, code: &'static str, text: String) {
     observer.event(Event::Notice(&Notice { code, subject: None, text }));
 }
-
-/// Ends these at once: TERM, and KILL after `grace`. `look` says who lives now.
-pub(super) fn end(look: &dyn Fn() -> Vec<Member>, grace: Duration) {
-    signal_all(&look(), Signal::TERM);
-    let began = Instant::now();
-    while began.elapsed() < grace && !look().is_empty() {
-        sleep(PAUSE);
-    }
-    let began = Instant::now();
-    while began.elapsed() < AFTER_KILL {
-        let rest = look();
-        if rest.is_empty() {
-            break;
-        }
-        signal_all(&rest, Signal::KILL);
-        sleep(PAUSE);
-    }
-}

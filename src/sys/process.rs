@@ -219,6 +219,37 @@ fn before_exec(command: &mut Command, session: bool, user: Option<&User>) {
     unsafe { command.pre_exec(change) };
 }
 
+/// Ends all that carries a mark, with what descends from it: TERM, and KILL for what is left after `grace`. How many there
+/// were.
+pub fn end_marked(mark: &OsStr, grace: Duration) -> usize {
+    let look = || {
+        let all = super::process_tree::all();
+        let seeds = super::process_tree::marked(&all, mark).map(|member| member.pid).collect();
+        super::process_tree::with_descendants(&all, seeds)
+    };
+    end_all(&look, grace)
+}
+
+/// Ends what `look` finds, until it finds nothing: TERM, and KILL after `grace`. How many there were.
+pub fn end_all(look: &dyn Fn() -> Vec<Member>, grace: Duration) -> usize {
+    let found = look();
+    signal_all(&found, Signal::TERM);
+    let began = Instant::now();
+    while began.elapsed() < grace && !look().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // what is killed may have forked a moment before
+    for _ in 0..200 {
+        let rest = look();
+        if rest.is_empty() {
+            break;
+        }
+        signal_all(&rest, Signal::KILL);
+        thread::sleep(Duration::from_millis(5));
+    }
+    found.len()
+}
+
 /// A mark that nothing else on this machine carries.
 pub fn new_mark() -> OsString {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -437,25 +468,10 @@ impl Running {
     // Returns how many there were, the leader left out.
     fn end_tree(&self, is_over: bool) -> usize {
         let members = || tree(self.pid(), &self.mark);
-        let found = members();
-        if found.is_empty() && is_over {
+        if is_over && members().is_empty() {
             return 0;
         }
-        signal_all(&found, Signal::TERM);
-        let began = Instant::now();
-        while began.elapsed() < self.grace && !members().is_empty() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        // what is killed may have forked a moment before
-        for _ in 0..200 {
-            let rest = members();
-            if rest.is_empty() {
-                break;
-            }
-            signal_all(&rest, Signal::KILL);
-            thread::sleep(Duration::from_millis(5));
-        }
-        found.len()
+        end_all(&members, self.grace)
     }
 
     fn reap(&mut self) -> io::Result<ExitStatus> {
