@@ -124,7 +124,10 @@ impl Drop for Aura {
 }
 
 fn words<'w>(options: &[&'w str], change: &'w str) -> Vec<&'w str> {
-    let mut words = vec!["hotfix", "--json", "--baseline", "0s"];
+    let mut words = vec!["hotfix", "--json"];
+    if !options.contains(&"--baseline") {
+        words.extend(["--baseline", "0s"]);
+    }
     words.extend(options);
     words.extend(["--", "sh", "-c", change]);
     words
@@ -191,7 +194,7 @@ fn a_good_change_is_kept() {
 fn a_change_whose_tests_fail_is_taken_back_and_not_tried_again() {
     let Some(aura) = Aura::start() else { return };
     let before = aura.read("backend/aura_glm.py");
-    let done = aura.hotfix(&["--watch", "1s", "--restart"], TESTS_FAIL).exits(30);
+    let done = aura.hotfix(&["--watch", "1s"], TESTS_FAIL).exits(30);
     let end = summary(&done);
     assert_eq!(text(&end, "end"), "rolled-back");
     assert!(text(&end, "why").starts_with("./run_tests.sh exited with 1"), "{end}");
@@ -204,7 +207,7 @@ fn a_change_whose_tests_fail_is_taken_back_and_not_tried_again() {
     assert!(aura.is_healthy());
     assert_eq!(text(&aura.record("hotfix")["body"], "verdict"), "fail");
     // the same again is refused, and nothing is touched
-    let again = aura.hotfix(&["--watch", "1s", "--restart"], TESTS_FAIL).exits(1);
+    let again = aura.hotfix(&["--watch", "1s"], TESTS_FAIL).exits(1);
     assert!(again.stderr.contains("the same command was rolled back"), "{}", again.stderr);
     assert_eq!(aura.read("backend/aura_glm.py"), before);
     aura.hotfix(&["--watch", "0s", "--force"], TESTS_FAIL).exits(30);
@@ -293,7 +296,7 @@ fn a_change_by_hand_is_tested_kept_or_taken_back() {
     let before = aura.read("backend/aura_glm.py");
     begin(&[]);
     run(Command::new("sh").args(["-c", TESTS_FAIL]).current_dir(&aura.dir)).ok();
-    let done = aura.lifeboat(&["confirm", "--restart"]).exits(30);
+    let done = aura.lifeboat(&["confirm"]).exits(30);
     assert!(done.stdout.starts_with("ROLLED BACK: ./run_tests.sh"), "{}", done.stdout);
     assert_eq!(aura.read("backend/aura_glm.py"), before);
 

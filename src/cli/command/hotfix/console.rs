@@ -95,7 +95,9 @@ impl Console {
         }
         let mut shown = self.shown();
         shown.in_place = true;
-        let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+        let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        // a terminal that does not know how wide it is says 0
+        let width = if width == 0 { 80 } else { width };
         let cut: String = text.chars().take(width.saturating_sub(1)).collect();
         let _ = write!(io::stderr(), "\r\x1b[K{cut}");
     }
