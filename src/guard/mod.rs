@@ -17,6 +17,8 @@ mod judge;
 mod look;
 mod resume;
 mod run;
+#[cfg(test)]
+mod tests;
 mod touched;
 mod types;
 mod watch;

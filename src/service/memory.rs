@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +13,14 @@ use crate::base::name::shown;
 use crate::state::State;
 use crate::sys::host;
 use crate::sys::process_facts::belongs;
-use crate::sys::process_tree::{Member, Stat, all, is_alive, marked};
+use crate::sys::process_tree::{Member, Stat, all, is_alive, marked, wait_until_reaped};
 
 /// The file with the mark of the last start.
 const FILE: &str = "service.json";
 /// The file with what the last start printed.
 const OUTPUT: &str = "service.out";
+/// How long who must reap a dead process may take.
+pub(super) const REAPED: Duration = Duration::from_secs(2);
 /// So many lines of an output are told.
 const LINES: usize = 20;
 /// They are looked for in so many bytes.
@@ -78,6 +81,13 @@ impl Service {
         memory.marks.push(mark.to_string_lossy().into_owned());
         memory.members.extend(ours);
         self.write(state, memory)
+    }
+
+    /// Waits until what is remembered and dead is reaped: a start command that asks by number would think that it runs.
+    pub(super) fn wait_for_the_dead(&self) {
+        let memory = self.memory.as_ref().and_then(|state| state.read::<Memory>(FILE).ok().flatten());
+        let known = memory.filter(|memory| memory.boot == host::boot_id()).map(|memory| memory.members);
+        wait_until_reaped(&known.unwrap_or_default(), REAPED);
     }
 
     /// True if this service was started here since the last boot.

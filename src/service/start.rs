@@ -58,6 +58,7 @@ impl Service {
             let text = format!("the service runs already, as process {pids}");
             return Err(ServiceError::new(ServiceErrorKind::Running, text).next("stop it first"));
         }
+        self.wait_for_the_dead();
         match &self.control {
             Control::Unit(name) => self.start_unit(name, observer),
             Control::Commands { start: Some(line), .. } => self.start_command(line, observer),

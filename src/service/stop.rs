@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::memory::lines;
+use super::memory::{REAPED, lines};
 use super::sight::words;
 use super::{Control, Service, ServiceError, ServiceErrorKind, Sight, State, unit};
 use crate::base::event::{Event, Notice, Observer};
 use crate::base::size;
 use crate::check::value::CommandLine;
 use crate::sys::process::{Ended, Run};
-use crate::sys::process_tree::{Member, is_alive, signal_all};
+use crate::sys::process_tree::{Member, is_alive, signal_all, wait_until_reaped};
 
 /// Between two looks whether the known processes are gone.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -66,6 +66,7 @@ impl Service {
             }
         }
         let killed = self.wait_until_gone(&mut watched, began, observer)?;
+        wait_until_reaped(&watched.known.iter().copied().collect::<Vec<_>>(), REAPED);
         Ok(Stopped { took: began.elapsed(), ended: watched.known.len(), killed, output })
     }
 

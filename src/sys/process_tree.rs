@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,16 @@ pub fn with_descendants(all: &[Stat], mut open: Vec<i32>) -> Vec<Member> {
         }
     }
     all.iter().filter(|one| found.contains(&one.member.pid) && !one.is_dead()).map(|one| one.member).collect()
+}
+
+/// Waits until none of these is left as dead and not reaped, at most so long: for others, such a process is still there.
+pub fn wait_until_reaped(members: &[Member], limit: Duration) {
+    let began = Instant::now();
+    let is_left =
+        |member: &Member| stat(member.pid).is_some_and(|now| now.member == *member && now.is_dead());
+    while members.iter().any(is_left) && began.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// True if it lives, and is the process it was.

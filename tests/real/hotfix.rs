@@ -508,10 +508,14 @@ fn errors_in_a_log_are_found_across_its_rotation() {
     aura.plan("verify = [\"./run_tests.sh\", \"python3 validate_integration.py\"]\n", "");
     // old errors are none of the change's
     let log = aura.file("logs/aura.log");
-    fs::write(&log, "ERROR of yesterday\n").unwrap();
+    let append = |line: &str| {
+        use std::io::Write as _;
+        writeln!(fs::File::options().append(true).open(&log).unwrap(), "{line}").unwrap();
+    };
+    append("ERROR of yesterday");
     let child = aura.begin_hotfix(&["--watch", "10m"], "true");
     aura.wait_for("watching");
-    fs::write(&log, "ERROR of yesterday\nall quiet\nCRITICAL: now it burns\n").unwrap();
+    append("CRITICAL: now it burns");
     fs::rename(&log, aura.file("logs/aura.log.1")).unwrap();
     fs::write(&log, "all quiet\n").unwrap();
     let end = summary(&finish(child, LONG).exits(30));
