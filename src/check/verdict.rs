@@ -71,7 +71,8 @@ pub(super) struct Found {
     pub reason: String,
     pub observed: String,
     pub expected: String,
-    pub mark: Option<Mark>,
+    // in a box, as few have one
+    pub mark: Option<Box<Mark>>,
     pub forbidden: Option<u64>,
 }
 

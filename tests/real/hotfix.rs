@@ -229,7 +229,7 @@ fn one_that_passes_its_tests_and_dies_in_the_watch_is_taken_back() {
     let Some(aura) = Aura::start() else { return };
     let before = aura.read("backend/server.py");
     let began = Instant::now();
-    let done = aura.hotfix(&["--watch", "10m", "--restart"], &dies_after(4)).exits(30);
+    let done = aura.hotfix(&["--watch", "10m", "--restart"], &dies_after(2)).exits(30);
     assert!(began.elapsed() < Duration::from_secs(60));
     let end = summary(&done);
     assert!(text(&end, "why").starts_with("the service has ended: its process"), "{end}");
@@ -328,18 +328,18 @@ fn what_is_killed_in_any_state_is_taken_up() {
     assert_eq!(resume(0)["armed"], Value::Null);
 
     // the command runs: it is ended, and half a change is none
-    let change = "echo half >docs/HALF; sleep 2; echo late >docs/LATE";
+    let change = "echo half >docs/HALF; sleep 1; echo late >docs/LATE";
     let child = aura.begin_hotfix(&["--watch", "1s"], change);
     wait("half a change", || aura.file("docs/HALF").exists());
     kill(child);
     assert_eq!((aura.stage().as_str(), &aura.status()["watched"]), ("changing", &Value::Bool(false)));
     assert!(text(&resume(30), "why").starts_with("the command was cut off"));
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(1));
     assert!(!aura.file("docs/HALF").exists() && !aura.file("docs/LATE").exists() && aura.is_healthy());
 
     // it is watched: the rest of the watch, and kept
     let child =
-        aura.begin_hotfix(&["--watch", "3s"], "echo 1 >docs/ONE; python3 validate_integration.py --record");
+        aura.begin_hotfix(&["--watch", "1s"], "echo 1 >docs/ONE; python3 validate_integration.py --record");
     aura.wait_for("watching");
     kill(child);
     assert_eq!(text(&resume(0), "end"), "kept");
@@ -369,7 +369,7 @@ fn what_is_killed_in_any_state_is_taken_up() {
 fn what_died_while_nobody_watched_is_taken_back_and_a_reboot_is_no_failure() {
     let Some(aura) = Aura::start() else { return };
     let arm = |change: &str| {
-        let mut child = aura.begin_hotfix(&["--watch", "2s", "--restart"], change);
+        let mut child = aura.begin_hotfix(&["--watch", "1s", "--restart"], change);
         aura.wait_for("watching");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -413,14 +413,14 @@ fn signals_mean_what_they_should() {
     assert_eq!(text(&summary(&finish(child, LONG).exits(30)), "why"), "interrupted by hand");
     assert!(!aura.file("docs/ONE").exists());
     // the session is gone: the watch goes on, into a file
-    let child = aura.begin_hotfix(&["--watch", "2s"], "echo 2 >docs/TWO");
+    let child = aura.begin_hotfix(&["--watch", "1s"], "echo 2 >docs/TWO");
     aura.wait_for("watching");
     signal(&child, Signal::HUP);
     assert_eq!(text(&summary(&finish(child, LONG).ok()), "end"), "kept");
     let log = fs::read_to_string(aura.armed_file().with_file_name("hotfix.log")).unwrap();
     assert!(log.contains("  ok    watch: watched for"), "{log}");
     // the host shuts down: it stays armed
-    let child = aura.begin_hotfix(&["--watch", "2s"], "echo 3 >docs/THREE");
+    let child = aura.begin_hotfix(&["--watch", "1s"], "echo 3 >docs/THREE");
     aura.wait_for("watching");
     signal(&child, Signal::TERM);
     assert_eq!(text(&summary(&finish(child, LONG).exits(130)), "end"), "left");
