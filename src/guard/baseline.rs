@@ -35,7 +35,8 @@ impl Baseline {
     /// In words.
     pub fn shown(&self) -> String {
         let slowest = self.latency.values().copied().fold(0.0, f64::max);
-        let mut text = format!("{} rounds in {:.1} s", self.rounds, self.seconds);
+        let rounds = crate::base::size::plural(self.rounds.into(), "round");
+        let mut text = format!("{rounds} in {:.1} s", self.seconds);
         if !self.latency.is_empty() {
             text.push_str(&format!(", slowest answer {:.0} ms", slowest * 1000.0));
         }

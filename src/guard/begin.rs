@@ -166,7 +166,7 @@ pub(super) fn take(
 // The snapshot is whole, its bytes are what they should be, and it can be gone back to.
 fn prove(guard: &mut Guard<'_>, began: Instant) -> Result<(), GuardError> {
     let (subject, id) = (guard.subject, guard.armed.before);
-    guard.begins("snapshot", &format!("snapshot {}", id.short()));
+    guard.begins("snapshot", &id.short());
     let not_whole = |why: String| GuardError::NotWhole { snapshot: id.short(), why };
     let document = subject.repo.document(id)?;
     if document.is_partial() {
@@ -202,7 +202,7 @@ fn prove(guard: &mut Guard<'_>, began: Instant) -> Result<(), GuardError> {
     let s = &document.statistics;
     let files = crate::base::size::plural(s.files, "file");
     let bytes = crate::base::size::bytes(s.bytes);
-    let name = format!("snapshot {}: {files}, {bytes}, verified", id.short());
+    let name = format!("{}, {files}, {bytes}, verified", id.short());
     guard.ended("snapshot", &name, began, StepResult::pass());
     Ok(())
 }

@@ -24,6 +24,7 @@ impl Guard<'_> {
         self.armed.mark = Some(mark.to_string_lossy().into_owned());
         if let Err(error) = self.enter(Stage::Changing) {
             // it has not begun: there is nothing to take back
+            self.armed.stage = Stage::Armed;
             return Next::Leave {
                 why: format!("it could not be remembered that the command begins: {error}"),
             };
@@ -44,6 +45,7 @@ impl Guard<'_> {
         if let Some(Err(error)) = self.service.as_ref().map(|service| service.adopt(&mark)) {
             self.note(&format!("what the change left running could not be remembered: {error}"));
         }
+        self.look_what_was_touched();
         match (self.ear.next(), why) {
             (Some(next @ (Next::Back { .. } | Next::Leave { .. })), _) => next,
             (_, Some(why)) => Next::bad(format!("the change failed: {why}")),
@@ -89,16 +91,16 @@ impl Guard<'_> {
         if let Err(error) = self.enter(Stage::Settling) {
             return Next::bad(format!("it could not be remembered how far the change is: {error}"));
         }
+        if self.armed.touched.is_none() {
+            // a change by hand
+            self.look_what_was_touched();
+        }
         let next = self.bring_up();
         if next != Next::GoOn {
             return next;
         }
-        let next = self.test();
-        if next != Next::GoOn {
-            return next;
-        }
-        self.look_what_was_touched();
-        Next::GoOn
+        self.say_if_not_restarted();
+        self.test()
     }
 
     // The service runs, and is ready.
@@ -167,9 +169,12 @@ impl Guard<'_> {
             }
             Err(error) => self.note(&format!("what the change touched could not be found out: {error}")),
         }
+    }
+
+    fn say_if_not_restarted(&self) {
         let Some(changed) = self.armed.changed else { return };
         let sight = self.service.as_ref().map(crate::service::Service::state);
-        let since = subject.repo.clock().now().since(changed);
+        let since = self.subject.repo.clock().now().since(changed);
         let leader = sight.as_ref().and_then(super::look::leader);
         let is_older = leader.is_some_and(|leader| age(leader) > since + Duration::from_secs(1));
         if is_older && self.armed.touched.as_ref().is_some_and(|touched| touched.total() > touched.metadata) {

@@ -237,6 +237,7 @@ impl Guard<'_> {
             objectives_met: None,
             deviations: Vec::new(),
             production: None,
+            // a guard makes nothing that it would have to clear away
             cleanup: Cleanup { proved: true, leftovers: Vec::new() },
             follow_ups: Vec::new(),
             seal: None,

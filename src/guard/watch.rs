@@ -12,7 +12,7 @@ use super::types::Message;
 use crate::base::size;
 use crate::check::{Outcome as CheckOutcome, Verdict};
 use crate::drill::recorder::Result as StepResult;
-use crate::evidence::Outcome;
+use crate::evidence::{Outcome, Seconds};
 use crate::plan::OnInconclusive;
 use crate::service::{Service, State};
 use crate::sys::host::boot_id;
@@ -62,7 +62,7 @@ impl Guard<'_> {
         self.armed.leader = self.service.as_ref().map(Service::state).as_ref().and_then(leader);
         self.armed.boot = boot_id();
         let left = |guard: &Self| guard.armed.watch_left().unwrap_or_default();
-        let text = format!("for {}", size::duration(left(self)));
+        let text = format!("for {}", whole(left(self)));
         let began = self.begins("watch", &text);
         if let Err(error) = self.enter(Stage::Watching) {
             return Err(Next::bad(format!("it could not be remembered that the change is watched: {error}")));
@@ -187,22 +187,29 @@ impl Guard<'_> {
         Some(Next::bad(format!("the service {now}")))
     }
 
-    // What the record says of the watch.
+    // What the record says of the watch. Who goes on with it says it then.
     fn note_watch(&mut self, watch: &Watch, next: &Next) {
+        if let Next::Leave { why } = next {
+            return self.note(&format!("the watch ends here: {why}"));
+        }
         for verdict in &watch.last {
             self.recorder.check(verdict);
         }
         let took = size::duration(watch.began.elapsed());
         let name = format!("watched for {took}, {}", size::plural(watch.rounds.into(), "round"));
         let result = match next {
-            Next::Keep { unjudged: false, .. } | Next::GoOn => StepResult::pass(),
+            Next::Keep { unjudged: false, .. } | Next::GoOn | Next::Leave { .. } => StepResult::pass(),
             Next::Keep { why, .. } => StepResult::of(Outcome::Error, why),
             Next::Back { why, .. } if self.armed.unjudged => StepResult::of(Outcome::Error, why),
             Next::Back { why, .. } => StepResult::of(Outcome::Fail, why),
-            Next::Leave { why } => StepResult::of(Outcome::Skip, why),
         };
         self.ended("watch", &name, watch.began, result);
     }
+}
+
+/// To the second, as people say it.
+fn whole(time: Duration) -> Seconds {
+    Seconds::from_secs(time.as_secs_f64().round() as u64)
 }
 
 // A log that goes on as before the change has not failed.

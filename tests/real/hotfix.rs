@@ -427,6 +427,7 @@ fn signals_mean_what_they_should() {
     assert_eq!(aura.stage(), "watching");
     aura.lifeboat(&["hotfix", "--resume"]).ok();
     assert!(aura.file("docs/THREE").exists());
+    assert_eq!(text(&aura.record("hotfix")["body"], "verdict"), "pass");
 }
 
 // A terminal, by Python: Ctrl-C, `g`; then Ctrl-C, `k`.

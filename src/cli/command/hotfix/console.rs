@@ -14,6 +14,7 @@ use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::signals::Heard;
+use crate::evidence::Seconds;
 use crate::guard::{Armed, LOG, Message, Operator, Touched, Wish};
 use crate::state::State;
 
@@ -107,7 +108,8 @@ impl Console {
             Message::Begins { phase, text } => self.in_place(&format!("  …     {phase}: {text}")),
             Message::Ended { phase, text, passed, detail, seconds, output } => {
                 let word = if *passed { "ok  " } else { "FAIL" };
-                let time = size::duration(Duration::try_from_secs_f64(*seconds).unwrap_or_default());
+                let time = Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+                let time = if time.as_secs() >= 10 { whole(time) } else { size::duration(time) };
                 let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
                 self.line(&format!("  {word}  {phase}: {text}{detail} ({time})"));
                 for line in output.lines() {
@@ -140,12 +142,12 @@ impl Console {
 
     fn watching(&self, armed: &Armed, checks: usize) {
         let checks = size::plural(checks as u64, "check");
-        let left = size::duration(armed.watch_left().unwrap_or_default());
+        let left = whole(armed.watch_left().unwrap_or_default());
         let text = match armed.confirm_left() {
             None => format!("watching {checks} for {left}; lifeboat confirm keeps it now"),
             Some(confirm) => format!(
                 "watching {checks}; rolled back in {} unless somebody says lifeboat confirm",
-                size::duration(confirm)
+                whole(confirm)
             ),
         };
         self.line(&format!("  {text}, lifeboat hotfix abort takes it back"));
@@ -156,7 +158,7 @@ impl Console {
             return;
         };
         let is_well = wrong.is_empty() && unjudged.is_empty();
-        let seconds = |left: f64| size::duration(Duration::from_secs(left.round() as u64));
+        let seconds = |left: f64| whole(Duration::try_from_secs_f64(left).unwrap_or_default());
         let mut text = format!("round {number}, {} left", seconds(*left));
         if let Some(left) = confirm_left {
             text.push_str(&format!(", to be confirmed within {}", seconds(*left)));
@@ -221,6 +223,12 @@ impl Console {
         self.shown().in_place = false;
         answer
     }
+}
+
+/// To the second, as people say it.
+pub fn whole(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    if seconds < 60 { format!("{seconds} s") } else { Seconds::from_secs(seconds).to_string() }
 }
 
 impl Operator for Console {

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
+use super::console::whole;
 use super::{exit_of, refused, state_failed};
 use crate::base::Exit;
 use crate::base::id::SnapshotId;
-use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::guard::{self, Armed, GuardError, Last, Outcome, is_watched};
@@ -15,7 +15,8 @@ pub fn outcome(outcome: &Outcome, context: &Context) -> Result<Exit, CommandErro
     if let Some(why) = &outcome.not_recorded {
         context.warn("not-recorded", &format!("the logbook could not be written: {why}"));
     }
-    if context.json() {
+    // the terminal may be gone; how it ended is the exit status too
+    let _ = if context.json() {
         context.document(&json!({
             "message_type": "summary",
             "end": outcome.end,
@@ -26,10 +27,10 @@ pub fn outcome(outcome: &Outcome, context: &Context) -> Result<Exit, CommandErro
             "safety": outcome.safety,
             "commands": outcome.commands,
             "record": outcome.evidence,
-        }))?;
-        return Ok(exit_of(outcome));
-    }
-    context.print(&text(outcome))?;
+        }))
+    } else {
+        context.print(&text(outcome))
+    };
     Ok(exit_of(outcome))
 }
 
@@ -80,7 +81,7 @@ pub fn begun(found: &Armed, context: &Context) -> Result<Exit, CommandError> {
         found.before.short()
     );
     if let Some(left) = found.confirm_left() {
-        text.push_str(&format!("  rolled back in {} without a word from you\n", size::duration(left)));
+        text.push_str(&format!("  rolled back in {} without a word from you\n", whole(left)));
     }
     context.print(&text)?;
     Ok(Exit::Done)
@@ -114,10 +115,10 @@ pub fn armed(found: &Armed, watched: bool, context: &Context) -> Result<Exit, Co
         found.before.short()
     );
     if let Some(left) = found.watch_left() {
-        text.push_str(&format!("  watched   {} more\n", size::duration(left)));
+        text.push_str(&format!("  watched   {} more\n", whole(left)));
     }
     if let Some(left) = found.confirm_left() {
-        text.push_str(&format!("  confirm   within {}, or it is rolled back\n", size::duration(left)));
+        text.push_str(&format!("  confirm   within {}, or it is rolled back\n", whole(left)));
     }
     if let Some(touched) = &found.touched {
         text.push_str(&format!("  touched   {}\n", touched.shown()));
