@@ -10,7 +10,7 @@ use super::types::{End, GuardError, Operator, Outcome};
 use crate::base::event::Observer;
 use crate::evidence::{self, Kind};
 use crate::logbook;
-use crate::rollback::{self, Direction, Subject};
+use crate::rollback::{self, Direction, Ended, Subject};
 use crate::service::State;
 use crate::sys::host::boot_id;
 use crate::sys::process::{GRACE, end_marked};
@@ -185,10 +185,12 @@ impl Guard<'_> {
                 }
                 self.begins("rollback", "a rollback that was cut off is brought to its end");
                 let result = rollback::resume(subject, Direction::Finish, &Deaf(&self.ear));
-                let result = result.map_err(|error| (error.to_string(), Vec::new()));
-                return Ok(self.rolled_back(why, began, result));
-            }
-            if self.was_rolled_back()? {
+                // cut off before the trees changed places, it ends where it began, and is done anew
+                if !matches!(&result, Ok(outcome) if matches!(outcome.ended, Ended::Reverted { .. })) {
+                    let result = result.map_err(|error| (error.to_string(), Vec::new()));
+                    return Ok(self.rolled_back(why, began, result));
+                }
+            } else if self.was_rolled_back()? {
                 let before = self.armed.before;
                 return Ok(self.over(End::RolledBack, why, Some(before), None, Vec::new(), Vec::new()));
             }

@@ -366,10 +366,32 @@ fn what_is_killed_in_any_state_is_taken_up() {
 }
 
 #[test]
+fn a_rollback_that_is_cut_off_is_brought_to_its_end() {
+    let Some(aura) = Aura::start() else { return };
+    aura.plan("verify = [\"./run_tests.sh\", \"python3 validate_integration.py\"]\n", "");
+    aura.plan("stop = \"./stop_aura.sh\"", "stop = \"sleep 1; ./stop_aura.sh\"");
+    // the earlier it is killed, the less of it was done
+    for (after, name) in [(0, "ONE"), (1300, "TWO"), (2500, "THREE")] {
+        let mut child = aura.begin_hotfix(&["--watch", "1s"], &format!("echo half >docs/{name}; exit 3"));
+        aura.wait_for("rolling-back");
+        std::thread::sleep(Duration::from_millis(after));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // killed after its end there is nothing to take up
+        let done = aura.lifeboat(&["hotfix", "--resume", "--json"]);
+        let end = summary(&done);
+        assert!(text(&end, "end") == "rolled-back" || end["armed"].is_null(), "{end}{}", done.stderr);
+        assert!(!aura.file(&format!("docs/{name}")).exists() && aura.is_healthy(), "{end}");
+        assert_eq!(aura.stage(), "none");
+    }
+}
+
+#[test]
 fn what_died_while_nobody_watched_is_taken_back_and_a_reboot_is_no_failure() {
     let Some(aura) = Aura::start() else { return };
+    aura.plan("verify = [\"./run_tests.sh\", \"python3 validate_integration.py\"]\n", "");
     let arm = |change: &str| {
-        let mut child = aura.begin_hotfix(&["--watch", "1s", "--restart"], change);
+        let mut child = aura.begin_hotfix(&["--watch", "1s"], change);
         aura.wait_for("watching");
         child.kill().unwrap();
         child.wait().unwrap();
