@@ -124,7 +124,7 @@ pub fn armed(found: &Armed, watched: bool, context: &Context) -> Result<Exit, Co
         text.push_str(&format!("  touched   {}\n", touched.shown()));
     }
     text.push_str(match (watched, found.stage) {
-        (true, _) => "  a watcher is with it\n",
+        (true, _) => "  a watcher is with it, and writes what it sees to hotfix.log in the state directory\n",
         (false, guard::Stage::Open) => "  it waits for you: lifeboat hotfix confirm, or abort\n",
         (false, _) => "  nobody watches it: lifeboat hotfix --resume\n",
     });
