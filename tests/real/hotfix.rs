@@ -241,6 +241,18 @@ fn one_that_passes_its_tests_and_dies_in_the_watch_is_taken_back() {
 }
 
 #[test]
+fn one_that_is_too_slow_is_taken_back_by_a_threshold() {
+    let Some(aura) = Aura::start() else { return };
+    aura.plan("verify = [\"./run_tests.sh\", \"python3 validate_integration.py\"]\n", "");
+    aura.plan("[hotfix]\n", "[hotfix]\nthresholds = { latency = \"400ms\" }\n");
+    let change =
+        "sed -i 's/^    def do_GET.*/&\\n        __import__(\"time\").sleep(0.5)/' backend/server.py";
+    let end = summary(&aura.hotfix(&["--watch", "10m", "--restart"], change).exits(30));
+    assert!(text(&end, "why").contains("thresholds.latency is 0.400 s (2 rounds in a row)"), "{end}");
+    assert!(aura.is_healthy());
+}
+
+#[test]
 fn a_command_that_fails_or_hangs_is_taken_back() {
     let Some(aura) = Aura::start() else { return };
     let done = aura.hotfix(&["--watch", "1s"], "echo half >docs/HALF; echo no luck; exit 3").exits(30);
