@@ -28,6 +28,7 @@ use crate::state::State;
 use crate::sys::process::{Program, Run};
 
 use console::Console;
+use report::Stand;
 
 /// A watcher hands over, or is there, after so long at most.
 const HAND_OVER: Duration = Duration::from_secs(20);
@@ -159,11 +160,12 @@ fn command(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
     let desk = Desk::open(context)?;
     let words = args.command.iter().map(|word| Name::from(word.as_os_str())).collect();
     let options = options(&args.how, Change::Command(words), &desk.plan)?;
+    let stand = Stand::now(&desk.plan);
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let outcome = guard::hotfix(&desk.subject(context)?, &options, &console, &*observer).map_err(refused)?;
     drop(observer);
-    report::outcome(&outcome, context)
+    report::outcome(&outcome, &stand, context)
 }
 
 fn options(how: &HowArgs, change: Change, plan: &Plan) -> Result<Options, CommandError> {
@@ -230,12 +232,13 @@ pub fn confirm(args: &ConfirmArgs, context: &Context) -> Result<Exit, CommandErr
         return tell(&desk, &found, Want::Keep, context);
     }
     hand_over(&desk.state, &found)?;
+    let stand = Stand::now(&desk.plan);
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let how = (args.watch, args.restart);
     let outcome = guard::settle(&desk.subject(context)?, how, &console, &*observer).map_err(refused)?;
     drop(observer);
-    report::outcome(&outcome, context)
+    report::outcome(&outcome, &stand, context)
 }
 
 fn abort(context: &Context) -> Result<Exit, CommandError> {
@@ -279,12 +282,13 @@ fn tell(desk: &Desk, found: &Armed, want: Want, context: &Context) -> Result<Exi
         }
         // it died before it heard
     }
+    let stand = Stand::now(&desk.plan);
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let subject = desk.subject(context)?;
     let outcome = guard::decide(&subject, (want, &me()), &console, &*observer).map_err(refused)?;
     drop(observer);
-    report::outcome(&outcome, context)
+    report::outcome(&outcome, &stand, context)
 }
 
 fn resume(context: &Context) -> Result<Exit, CommandError> {
@@ -294,6 +298,7 @@ fn resume(context: &Context) -> Result<Exit, CommandError> {
         return report::nothing(context);
     }
     let desk = Desk::open(context)?;
+    let stand = Stand::now(&desk.plan);
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let resumed = guard::resume(&desk.subject(context)?, &console, &*observer).map_err(refused)?;
@@ -302,7 +307,7 @@ fn resume(context: &Context) -> Result<Exit, CommandError> {
         Resumed::Nothing => report::nothing(context),
         Resumed::Watched(found) => report::armed(&found, true, context),
         Resumed::Waits(found) => report::armed(&found, false, context),
-        Resumed::Ended(outcome) => report::outcome(&outcome, context),
+        Resumed::Ended(outcome) => report::outcome(&outcome, &stand, context),
     }
 }
 

@@ -1,17 +1,22 @@
 //! What a hotfix says at its end, and when it is asked.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 use super::console::whole;
 use super::{exit_of, refused, state_failed};
 use crate::base::Exit;
 use crate::base::id::SnapshotId;
+use crate::base::name::Name;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::guard::{self, Armed, GuardError, Last, Outcome, is_watched};
+use crate::plan::Plan;
 
-/// How it ended.
-pub fn outcome(outcome: &Outcome, context: &Context) -> Result<Exit, CommandError> {
+/// How it ended; `stand` is where the user stood when it began.
+pub fn outcome(outcome: &Outcome, stand: &Stand, context: &Context) -> Result<Exit, CommandError> {
     if let Some(why) = &outcome.not_recorded {
         context.warn("not-recorded", &format!("the logbook could not be written: {why}"));
     }
@@ -29,7 +34,7 @@ pub fn outcome(outcome: &Outcome, context: &Context) -> Result<Exit, CommandErro
             "record": outcome.evidence,
         }))
     } else {
-        context.print(&text(outcome))
+        context.print(&(text(outcome) + &stand.advice()))
     };
     Ok(exit_of(outcome))
 }
@@ -56,6 +61,36 @@ fn text(outcome: &Outcome) -> String {
         text.push_str(&format!("  next      {command}\n"));
     }
     text
+}
+
+/// Where the user's shell stands. When trees change places, whoever stood in the old one stands there still, and its
+/// commands would mean a tree that is no more the application.
+pub struct Stand {
+    tree: PathBuf,
+    id: Option<(u64, u64)>,
+    is_inside: bool,
+}
+
+impl Stand {
+    /// As it is now.
+    pub fn now(plan: &Plan) -> Self {
+        let tree = plan.root();
+        let real = std::fs::canonicalize(&tree).unwrap_or_else(|_| tree.clone());
+        let is_inside = std::env::current_dir().is_ok_and(|here| here.starts_with(real));
+        Self { id: id_of(&tree), is_inside, tree }
+    }
+
+    fn advice(&self) -> String {
+        if !self.is_inside || id_of(&self.tree) == self.id {
+            return String::new();
+        }
+        let tree = Name::from(self.tree.as_os_str()).shown();
+        format!("  next      cd {tree}: your shell stands in the tree that was taken away\n")
+    }
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
 }
 
 /// How one ended that another process watched.
