@@ -273,6 +273,9 @@ fn confirm_keeps_it_and_silence_and_abort_take_it_back() {
     assert_eq!(aura.status()["watched"], true);
     let other = aura.hotfix(&["--watch", "0s"], "true").exits(1);
     assert!(other.stderr.contains("a hotfix of this application is armed already"), "{}", other.stderr);
+    let before = text(&aura.status()["armed"], "before").to_owned();
+    let kept = summary(&aura.lifeboat(&["forget", "--json", &before]).ok());
+    assert_eq!(kept["kept"][0]["reasons"][0], "the way back of an armed hotfix");
     let confirmed = summary(&aura.lifeboat(&["confirm", "--json"]).ok());
     assert_eq!(text(&confirmed, "end"), "kept");
     let end = summary(&finish(child, LONG).ok());
