@@ -36,13 +36,15 @@ pub struct Context {
     global: Global,
     // set when the first observer is made
     stop: OnceCell<Arc<AtomicBool>>,
+    // a plan that stands for the file
+    plan: OnceCell<Plan>,
     clock: Clock,
 }
 
 impl Context {
     /// For one run of the program.
     pub fn new(global: Global) -> Self {
-        Self { global, stop: OnceCell::new(), clock: Clock::System }
+        Self { global, stop: OnceCell::new(), plan: OnceCell::new(), clock: Clock::System }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
@@ -80,6 +82,9 @@ impl Context {
     /// # Errors
     /// If there is none, or it is wrong.
     pub fn load_plan(&self) -> Result<Plan, PlanError> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan.clone());
+        }
         match &self.global.config {
             Some(path) => Plan::load(path),
             None => {
@@ -87,6 +92,30 @@ impl Context {
                 Plan::find(&std::env::current_dir().map_err(current)?)
             }
         }
+    }
+
+    /// Where the plan is, or would be.
+    ///
+    /// # Errors
+    /// If the current directory is unknown.
+    pub fn plan_file(&self) -> Result<PathBuf, CommandError> {
+        let here =
+            || std::env::current_dir().map_err(CommandError::io("could not find out the current directory"));
+        match &self.global.config {
+            Some(path) => absolute(path),
+            None => Ok(Plan::locate(&here()?).unwrap_or(here()?.join(crate::plan::FILE))),
+        }
+    }
+
+    /// Uses this plan from here on, whatever is in its file.
+    pub fn use_plan(&self, plan: Plan) {
+        // the first one stays
+        let _ = self.plan.set(plan);
+    }
+
+    /// What this host remembers of every application.
+    pub fn states(&self) -> Vec<State> {
+        env::state_dir().map(|base| State::all(&base)).unwrap_or_default()
     }
 
     /// What this host remembers of the plan's application.

@@ -68,6 +68,10 @@ pub struct Armed {
     pub change: Change,
     /// Where a command runs.
     pub directory: PathBuf,
+    /// The plan's file.
+    pub plan_file: PathBuf,
+    /// What stood in it when the change was armed: the change may break it.
+    pub plan_text: String,
     /// What tells the command from others, if it is one.
     pub digest: Option<String>,
     /// When it began.

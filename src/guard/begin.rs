@@ -65,6 +65,8 @@ pub fn arm<'a>(
         stage,
         change: options.change.clone(),
         directory: options.directory.clone(),
+        plan_file: subject.plan.file().to_owned(),
+        plan_text: plan_text(subject)?,
         digest,
         started,
         by: by(subject),
@@ -115,6 +117,14 @@ fn run_id(started: Timestamp) -> String {
     // random, for two runs may begin in one second; without randomness the time must do
     let random = host::random_hex().unwrap_or_default();
     format!("{}-{}", started.0.format("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default())
+}
+
+fn plan_text(subject: &Subject<'_>) -> Result<String, GuardError> {
+    let file = subject.plan.file();
+    std::fs::read_to_string(file).map_err(|error| {
+        let file = Name::from(file.as_os_str()).shown();
+        GuardError::Plan(format!("the plan {file} cannot be read any more: {error}"))
+    })
 }
 
 fn by(subject: &Subject<'_>) -> String {

@@ -352,6 +352,13 @@ fn what_is_killed_in_any_state_is_taken_up() {
     std::thread::sleep(Duration::from_secs(1));
     assert!(!aura.file("docs/HALF").exists() && !aura.file("docs/LATE").exists() && aura.is_healthy());
 
+    // a change that breaks the plan, too
+    let child = aura.begin_hotfix(&["--watch", "1s"], "echo broken >lifeboat.toml; sleep 309");
+    wait("the plan is broken", || aura.read("lifeboat.toml") == "broken\n");
+    kill(child);
+    assert_eq!(text(&resume(30), "end"), "rolled-back");
+    assert_ne!(aura.read("lifeboat.toml"), "broken\n");
+
     // it is watched: the rest of the watch, and kept
     let child =
         aura.begin_hotfix(&["--watch", "1s"], "echo 1 >docs/ONE; python3 validate_integration.py --record");

@@ -9,6 +9,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::base::Exit;
 use crate::base::name::Name;
 use crate::cli::command::drill::hash_of;
@@ -130,10 +132,20 @@ impl Desk {
             key: &self.key,
             plan: &self.plan,
             state: &self.state,
-            plan_sha256: hash_of(self.plan.file())?,
+            plan_sha256: self.plan_hash()?,
             program: env::program().map_err(|error| CommandError::of(Exit::Failed, &error))?,
             sudo_user: env::sudo_user(),
             outside: vec![context.location()?, context.key_path()?],
+        })
+    }
+}
+
+impl Desk {
+    // Of the file, or of the plan that stands for it where a change took it away.
+    fn plan_hash(&self) -> Result<String, CommandError> {
+        hash_of(self.plan.file()).or_else(|error| match armed(&self.state) {
+            Ok(Some(found)) => Ok(hex::encode(Sha256::digest(found.plan_text))),
+            _ => Err(error),
         })
     }
 }
@@ -143,6 +155,9 @@ impl Desk {
 /// # Errors
 /// If it was refused: nothing was changed.
 pub fn run(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
+    if !matches!(args.step, None | Some(Part::Begin(_) | Part::Unit(_))) || args.resume {
+        plan_of_armed(context)?;
+    }
     match &args.step {
         Some(Part::Begin(how)) => begin(how, context),
         Some(Part::Confirm(args)) => confirm(args, context),
@@ -217,6 +232,18 @@ fn leave_watcher(desk: &Desk, context: &Context) -> Result<(), CommandError> {
     Ok(())
 }
 
+// A change may break the plan, or take it away. What is armed holds the one that it began with.
+fn plan_of_armed(context: &Context) -> Result<(), CommandError> {
+    let Err(error) = context.load_plan() else { return Ok(()) };
+    let file = context.plan_file()?;
+    let armed =
+        context.states().iter().find_map(|state| armed(state).ok().flatten().filter(|a| a.plan_file == file));
+    let Some(armed) = armed else { return Ok(()) };
+    context.use_plan(Plan::parse(&armed.plan_text, &file)?);
+    context.warn("plan-unusable", &format!("{error}; the plan that the hotfix began with is used"));
+    Ok(())
+}
+
 fn me() -> String {
     env::sudo_user().unwrap_or_else(|| whoami().1.shown())
 }
@@ -226,6 +253,7 @@ fn me() -> String {
 /// # Errors
 /// If nothing is armed.
 pub fn confirm(args: &ConfirmArgs, context: &Context) -> Result<Exit, CommandError> {
+    plan_of_armed(context)?;
     let desk = Desk::open(context)?;
     let found = armed_one(&desk.state)?;
     if found.stage != Stage::Open {
