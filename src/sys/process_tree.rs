@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 
 use super::process::MARK;
 
@@ -103,8 +103,14 @@ pub fn with_descendants(all: &[Stat], mut open: Vec<i32>) -> Vec<Member> {
 /// Waits until none of these is left as dead and not reaped, at most so long: for others, such a process is still there.
 pub fn wait_until_reaped(members: &[Member], limit: Duration) {
     let began = Instant::now();
-    let is_left =
-        |member: &Member| stat(member.pid).is_some_and(|now| now.member == *member && now.is_dead());
+    let is_left = |member: &Member| {
+        let is_dead = || stat(member.pid).is_some_and(|now| now.member == *member && now.is_dead());
+        if let Some(pid) = Pid::from_raw(member.pid).filter(|_| is_dead()) {
+            // one that this process started and released has nobody else to do it; of others this is refused
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        is_dead()
+    };
     while members.iter().any(is_left) && began.elapsed() < limit {
         std::thread::sleep(Duration::from_millis(10));
     }
