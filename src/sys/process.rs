@@ -408,6 +408,9 @@ impl Running {
     /// as the output of others goes to pipes that nobody reads any more.
     pub fn release(mut self) {
         self.ended = self.leave;
+        if self.leave {
+            super::process_tree::released(self.pid());
+        }
     }
 
     /// What it printed on stdout until now (with `merge`, on both).

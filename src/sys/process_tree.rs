@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -100,14 +101,30 @@ pub fn with_descendants(all: &[Stat], mut open: Vec<i32>) -> Vec<Member> {
     all.iter().filter(|one| found.contains(&one.member.pid) && !one.is_dead()).map(|one| one.member).collect()
 }
 
+// Children of this process that nobody waits for.
+static RELEASED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+/// Takes charge of a child that nobody will wait for.
+pub(super) fn released(pid: i32) {
+    RELEASED.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+}
+
+// Only this process can, if it is one of those.
+fn reap_released(pid: i32) {
+    let mut all = RELEASED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(at) = all.iter().position(|one| *one == pid) else { return };
+    if Pid::from_raw(pid).is_some_and(|pid| !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None))) {
+        all.swap_remove(at);
+    }
+}
+
 /// Waits until none of these is left as dead and not reaped, at most so long: for others, such a process is still there.
 pub fn wait_until_reaped(members: &[Member], limit: Duration) {
     let began = Instant::now();
     let is_left = |member: &Member| {
         let is_dead = || stat(member.pid).is_some_and(|now| now.member == *member && now.is_dead());
-        if let Some(pid) = Pid::from_raw(member.pid).filter(|_| is_dead()) {
-            // one that this process started and released has nobody else to do it; of others this is refused
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        if is_dead() {
+            reap_released(member.pid);
         }
         is_dead()
     };
