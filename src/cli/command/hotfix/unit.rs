@@ -96,7 +96,7 @@ fn text(plan: &Plan, context: &Context) -> Result<String, CommandError> {
         "# Written by lifeboat hotfix unit: goes on with a hotfix whose watcher is gone.\n\
          [Unit]\nDescription=Lifeboat goes on with a hotfix of {}\nAfter=network.target{after}\n\
          ConditionPathExists={armed}\n\n\
-         [Service]\nType=exec\n{}ExecStart={}\nTimeoutStopSec=infinity\n\n\
+         [Service]\nType=simple\n{}ExecStart={}\nTimeoutStopSec=infinity\n\n\
          [Install]\nWantedBy=multi-user.target\n",
         plan.name().replace('%', "%%"),
         set.concat(),
