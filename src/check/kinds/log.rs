@@ -67,7 +67,8 @@ pub fn look(check: &Log, mark: Option<&Mark>, context: &Context) -> Found {
             .reason
             .push_str("; the log was rotated, and what was written between is not to be found uncompressed");
     }
-    found.mark = end;
+    found.mark = end.map(Box::new);
+    found.forbidden = Some(seen.forbidden);
     found
 }
 

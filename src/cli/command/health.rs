@@ -1,20 +1,14 @@
 //! `health`: the plan's checks, now.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use serde_json::json;
 
 use crate::base::Exit;
 use crate::base::name::shown;
-use crate::check::{Check, Context as CheckContext, Outcome, Verdict};
+use crate::check::{Check, Context as CheckContext, Outcome, Verdict, run_all};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::plan::Plan;
-
-/// So many checks run at a time.
-const AT_A_TIME: usize = 8;
 
 /// Run the plan's checks now
 ///
@@ -62,27 +56,6 @@ fn chosen<'p>(args: &HealthArgs, plan: &'p Plan) -> Result<Vec<&'p Check>, Comma
         })
     };
     args.names.iter().map(find).collect()
-}
-
-fn run_all(checks: &[&Check], context: &CheckContext) -> Vec<Verdict> {
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..checks.len().min(AT_A_TIME) {
-            scope.spawn(|| {
-                while let Some((at, check)) = {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    checks.get(at).map(|check| (at, check))
-                } {
-                    let verdict = check.run(context);
-                    found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, verdict));
-                }
-            });
-        }
-    });
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
 fn judge(found: &[Verdict]) -> (Outcome, Exit) {
