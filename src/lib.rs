@@ -43,5 +43,9 @@ pub mod verify;
 // the rehearsal, which stands on all of them
 pub mod drill;
 
+// procedures, and who is told how they went
+pub mod notify;
+pub mod runbook;
+
 // the terminal
 pub mod cli;

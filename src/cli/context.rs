@@ -1,6 +1,6 @@
 //! What commands share: the repository, the observer, where results go.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -37,12 +37,22 @@ pub struct Context {
     // set when the first observer is made
     stop: OnceCell<Arc<AtomicBool>>,
     clock: Clock,
+    outcome: RefCell<Option<Said>>,
+}
+
+/// What a command has to say of how it ended, for whoever is told.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// In a sentence.
+    pub summary: String,
+    /// What failed, each in a line; numbers in it do not make it another failure.
+    pub details: Vec<String>,
 }
 
 impl Context {
     /// For one run of the program.
     pub fn new(global: Global) -> Self {
-        Self { global, stop: OnceCell::new(), clock: Clock::System }
+        Self { global, stop: OnceCell::new(), clock: Clock::System, outcome: RefCell::new(None) }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
@@ -50,6 +60,21 @@ impl Context {
     /// nothing either.
     pub fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(self.stop.get_or_init(|| signals::install().unwrap_or_default()))
+    }
+
+    /// Says how the command ended, for [`super::notified`].
+    pub fn outcome(&self, summary: impl Into<String>, details: Vec<String>) {
+        *self.outcome.borrow_mut() = Some(Said { summary: summary.into(), details });
+    }
+
+    /// What was said so, once.
+    pub fn take_outcome(&self) -> Option<Said> {
+        self.outcome.borrow_mut().take()
+    }
+
+    /// True if only results, errors and warnings are to be shown.
+    pub fn quiet(&self) -> bool {
+        self.global.quiet
     }
 
     /// True if programs read the answer.
@@ -93,7 +118,6 @@ impl Context {
     ///
     /// # Errors
     /// If nothing says where that is.
-    #[allow(dead_code, reason = "rollback and health come to it next")]
     pub fn state(&self, plan: &Plan) -> Result<State, CommandError> {
         let base = env::state_dir().ok_or_else(|| {
             CommandError::new(Exit::Failed, "there is no directory for what is remembered between runs")

@@ -7,6 +7,7 @@ mod entry;
 mod env;
 mod error;
 mod json;
+mod notified;
 pub mod progress;
 mod reading;
 mod sandbox;
@@ -74,7 +75,13 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     host::raise_open_files();
     let json = cli.global.json;
-    let exit = command::run(&cli.command, &Context::new(cli.global)).unwrap_or_else(|error| {
+    let context = Context::new(cli.global);
+    let run = || command::run(&cli.command, &context);
+    let result = match command::told_as(&cli.command) {
+        Some(operation) => notified::around(operation, &context, run),
+        None => run(),
+    };
+    let exit = result.unwrap_or_else(|error| {
         report(&error, json);
         error.exit()
     });

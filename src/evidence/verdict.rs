@@ -163,6 +163,10 @@ fn wrong(run: &Evidence) -> Vec<String> {
 fn missing(run: &Evidence) -> Vec<String> {
     let mut found = Vec::new();
     for step in run.steps.iter().filter(|step| step.result != Outcome::Pass) {
+        if step.is_open() {
+            found.push(format!("not answered: {}", step.name));
+            continue;
+        }
         let how = unobserved(step.result);
         found.push(because(&format!("{} {how}: {}", step.phase, step.name), &step.reason));
     }
@@ -237,8 +241,11 @@ fn objectives(run: &Evidence) -> (Vec<String>, Vec<String>) {
 fn grounds(run: &Evidence) -> Vec<String> {
     let required = run.checks.iter().filter(|check| check.required).count();
     let proving = run.checks.iter().filter(|check| proves_data(check)).count();
-    let mut grounds =
-        vec![format!("{} steps and {required} required checks ran and passed", run.steps.len())];
+    let steps = run.steps.len();
+    let mut grounds = vec![match run.kind {
+        Kind::Runbook if required == 0 => format!("{steps} steps ran and passed"),
+        _ => format!("{steps} steps and {required} required checks ran and passed"),
+    }];
     if run.kind == Kind::Drill {
         grounds.push(format!("{proving} checks proved that data came back"));
     }

@@ -33,6 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sandbox", "sys", "tree",
         ],
     ),
+    ("notify", &["base", "check", "plan", "state", "sys"]),
+    ("runbook", &["base", "check", "evidence", "plan", "sys"]),
     (
         "cli",
         &[
@@ -44,11 +46,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "check",
             "format",
             "logbook",
+            "notify",
             "plan",
             "repair",
             "repo",
             "restore",
             "retention",
+            "runbook",
             "sandbox",
             "snapshot",
             "state",

@@ -193,8 +193,11 @@ pub fn plain_options(plan: &Plan, at: Option<&Path>, hide: Vec<PathBuf>) -> Resu
     })
 }
 
-// Values of the environment that people keep in a file of their own.
-fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
+/// Values of the environment that people keep in a file of their own.
+///
+/// # Errors
+/// If the plan's file of variables cannot be read.
+pub fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
     let variables = drill::variables(plan).map_err(refused)?;
     Ok(variables.into_iter().filter(|v| v.is_secret).map(|v| v.value).collect())
 }
