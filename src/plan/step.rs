@@ -11,7 +11,7 @@ use crate::check::value::{CommandLine, Span};
 /// Operations that a step may name, with the words that may follow them.
 pub const OPERATIONS: &[&str] = &[
     "snapshot", "verify", "drill", "health", "check", "rotate", "capacity", "security", "forget", "prune",
-    "copy", "status", "report", "doctor", "run", "metrics", "log", "notify",
+    "copy", "status", "report", "doctor", "run", "metrics", "log", "notify", "diff", "bisect",
 ];
 
 /// A step as it is written: a string (`"verify --budget 10m"`, `"manual: is the tape in the safe?"`), or a table.
@@ -95,7 +95,14 @@ impl Operation {
                 command => Ok(Self::Command(CommandLine::Shell(command.to_owned()))),
             };
         }
-        let mut words = words_of(text)?;
+        // a check's name may hold blanks and quotes
+        if let Some(name) = text.strip_prefix("check").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            let name = name.trim();
+            let bare = |quote| name.strip_prefix(quote).and_then(|name| name.strip_suffix(quote));
+            let name = bare('"').or_else(|| bare('\'')).unwrap_or(name);
+            return Ok(Self::Lifeboat(vec!["check".to_owned(), name.to_owned()]));
+        }
+        let words = words_of(text)?;
         let Some(first) = words.first() else { return Err("a step is empty".to_owned()) };
         if !OPERATIONS.contains(&first.as_str()) {
             let near = super::load::nearest(first, OPERATIONS.iter().copied());
@@ -104,16 +111,6 @@ impl Operation {
                 "{first:?} is none of Lifeboat's operations{hint} (a command is written \"$ COMMAND\" or \
                  {{ command = \"…\" }}, a question \"manual: …\")"
             ));
-        }
-        // a check's name may hold blanks
-        if first == "check" {
-            let name = text["check".len()..].trim();
-            let name =
-                name.strip_prefix(['"', '\'']).and_then(|n| n.strip_suffix(['"', '\''])).unwrap_or(name);
-            words = std::iter::once("check")
-                .chain(Some(name).filter(|n| !n.is_empty()))
-                .map(str::to_owned)
-                .collect();
         }
         Ok(Self::Lifeboat(words))
     }
@@ -150,16 +147,12 @@ fn line_of(words: &[String]) -> String {
     {
         return format!("check {name}");
     }
-    let quoted = |word: &String| match word {
-        word if !word.is_empty() && !word.contains([' ', '\t', '"', '\'']) => word.clone(),
-        // a word with both kinds is cut where they change
-        word => word
-            .split_inclusive('"')
-            .map(|piece| {
-                format!("\"{}\"", piece.trim_end_matches('"'))
-                    + if piece.ends_with('"') { "'\"'" } else { "" }
-            })
-            .collect(),
+    let quoted = |word: &String| match (word.contains('"'), word.contains('\'')) {
+        _ if !word.is_empty() && !word.contains([' ', '\t', '"', '\'']) => word.clone(),
+        (false, _) => format!("\"{word}\""),
+        (true, false) => format!("'{word}'"),
+        // each in the quotes of the other kind
+        (true, true) => format!("\"{}\"", word.replace('"', "\"'\"'\"")),
     };
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
@@ -274,7 +267,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_read_as_the_same() {
-        for text in ["log add --issue 'a \"b\" c' ''", "notify \"it's done\"", "check it's well", "verify"] {
+        for text in [
+            "log add --issue 'a \"b\" c' ''",
+            "notify a\"it's\"'\"so\"'",
+            "notify \"it's done\"",
+            "check it's well",
+            "verify",
+        ] {
             let operation = Operation::parse(text).unwrap();
             assert_eq!(Operation::parse(&operation.to_string()).unwrap(), operation, "{operation}");
         }

@@ -191,7 +191,10 @@ impl<'a> Runner<'a> {
     pub fn protect(&mut self, tag: &str) {
         let reason = self.scenario.clone();
         let words = ["snapshot", "--tag", tag, "--reason", &reason].map(str::to_owned);
+        // there is nothing yet to go back from
+        let on_failure = std::mem::replace(&mut self.on_failure, OnFailure::Stop);
         let came = self.own("snapshot", &words);
+        self.on_failure = on_failure;
         let id = came.and_then(|text| id_in(&text));
         if id.is_none() && self.goes_on() {
             self.stopped = Some("there is no snapshot to go back to".to_owned());
@@ -202,7 +205,7 @@ impl<'a> Runner<'a> {
 
     /// Runs an operation that is not a step of the plan; what it printed, if it passed. If it does not, nothing follows.
     pub fn own(&mut self, phase: &str, words: &[String]) -> Option<Vec<u8>> {
-        let name = words.join(" ");
+        let name = title(words);
         let limit = self.left(None);
         let came = self
             .timed(phase, &name, |runner| step::operation(words, &runner.scenario, limit, runner.setting))?;
@@ -387,7 +390,7 @@ impl<'a> Runner<'a> {
             return;
         };
         let words = [ROLLBACK.to_owned(), id.clone()];
-        let name = words.join(" ");
+        let name = title(&words);
         self.setting.console.begins(&name);
         let began = Instant::now();
         let came = step::operation(&words, &self.scenario, LIMIT, self.setting);
@@ -469,9 +472,18 @@ fn run_id() -> String {
     hex::encode(bytes)
 }
 
+// Ids are long, and a few digits tell them apart.
+fn title(words: &[String]) -> String {
+    let short = |word: &String| if is_id(word) { word[..8].to_owned() } else { word.clone() };
+    words.iter().map(short).collect::<Vec<_>>().join(" ")
+}
+
+fn is_id(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// The last line that is the id of a snapshot.
 pub(super) fn id_in(text: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(text);
-    let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|b| b.is_ascii_hexdigit());
-    text.lines().rev().map(str::trim).find(is_id).map(str::to_owned)
+    text.lines().rev().map(str::trim).find(|line| is_id(line)).map(str::to_owned)
 }

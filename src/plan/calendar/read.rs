@@ -194,6 +194,10 @@ fn each(text: &str, what: &str, low: u32, high: u32, mut take: impl FnMut(u32)) 
         if first > last {
             return Err(format!("{item:?} goes backwards"));
         }
+        if step.is_some_and(|step| step > last - first) {
+            // systemd takes it for a mistake too
+            return Err(format!("the step in {item:?} leads past {last} at once"));
+        }
         (first..=last).step_by(step.unwrap_or(1) as usize).for_each(&mut take);
     }
     Ok(())

@@ -2,6 +2,7 @@ use std::process::Command;
 
 use chrono::{FixedOffset, NaiveDateTime, Utc};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 
 use super::*;
 
@@ -58,6 +59,7 @@ fn what_is_not_known_is_refused_in_words() {
         ("Sun..Mon 03:00", "a week begins on Monday"),
         ("17..8:00", "goes backwards"),
         ("*:0/0", "no step"),
+        ("22/3:00", "leads past 23"),
         ("1:2:3:4", "not a time"),
         ("*-02-30", "never comes"),
         ("2026-11-25-01", "not a date"),
