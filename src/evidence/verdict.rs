@@ -116,8 +116,12 @@ fn weigh(
     if !spoiled.is_empty() {
         return (Verdict::Inconclusive, spoiled);
     }
-    let wrong = wrong(run);
+    let mut wrong = wrong(run);
     if !wrong.is_empty() {
+        if run.kind == Kind::Runbook {
+            // whoever goes through it wants to know all that is left to do
+            wrong.extend(unseen(run));
+        }
         return (Verdict::Fail, wrong);
     }
     let mut missing = missing(run);
@@ -159,21 +163,26 @@ fn wrong(run: &Evidence) -> Vec<String> {
     steps.chain(checks.map(|check| because(&format!("check {:?} failed", check.id), &check.reason))).collect()
 }
 
-// What a pass needs and was not observed.
-fn missing(run: &Evidence) -> Vec<String> {
+// What was not run, could not be judged or was not answered; questions last.
+fn unseen(run: &Evidence) -> Vec<String> {
+    let is_unseen = |result: Outcome| matches!(result, Outcome::Skip | Outcome::Error);
     let mut found = Vec::new();
-    for step in run.steps.iter().filter(|step| step.result != Outcome::Pass) {
-        if step.is_open() {
-            found.push(format!("not answered: {}", step.name));
-            continue;
-        }
+    for step in run.steps.iter().filter(|step| is_unseen(step.result) && !step.is_open()) {
         let how = unobserved(step.result);
         found.push(because(&format!("{} {how}: {}", step.phase, step.name), &step.reason));
     }
-    for check in run.checks.iter().filter(|check| check.required && check.result != Outcome::Pass) {
+    for check in run.checks.iter().filter(|check| check.required && is_unseen(check.result)) {
         let how = unobserved(check.result);
         found.push(because(&format!("required check {:?} {how}", check.id), &check.reason));
     }
+    let open = run.steps.iter().filter(|step| step.is_open());
+    found.extend(open.map(|step| format!("not answered: {}", step.name)));
+    found
+}
+
+// What a pass needs and was not observed, where nothing failed.
+fn missing(run: &Evidence) -> Vec<String> {
+    let mut found = unseen(run);
     if run.kind == Kind::Drill {
         if run.snapshot.is_none() {
             found.push("no snapshot was restored".to_owned());

@@ -104,7 +104,6 @@ fn service(plan: &Plan, install: &Install, words: &[OsString], what: &str) -> Re
         "{MARK}\n\
          [Unit]\n\
          Description=Lifeboat, {}\n\
-         Documentation=man:lifeboat(1)\n\
          \n\
          [Service]\n\
          Type=oneshot\n\

@@ -17,4 +17,6 @@ mod golden;
 mod hostile;
 mod interop;
 mod layering;
+mod notifications;
+mod runbooks;
 mod sample;
