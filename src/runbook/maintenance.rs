@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::follow::{Outcome, Runner, Setting};
+use super::follow::Runner;
+use super::setting::{Outcome, Setting};
 use super::step::{self, Came};
 use crate::base::Name;
 use crate::base::name::shown;

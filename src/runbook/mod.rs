@@ -8,8 +8,13 @@ pub mod answer;
 pub mod due;
 mod follow;
 pub mod maintenance;
+mod setting;
 mod step;
 pub mod timers;
 
-pub use follow::{Console, End, Facts, Outcome, Runner, Setting, run};
+pub use follow::{Runner, run};
+pub use setting::{Console, End, Facts, Outcome, Setting};
 pub use step::WITHIN;
+
+#[cfg(test)]
+mod tests;

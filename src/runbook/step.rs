@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use super::follow::Setting;
+use super::setting::Setting;
 use crate::base::Exit;
 use crate::check::value::CommandLine;
 use crate::evidence::{Collector, OUTPUT_LIMIT, Outcome, Output};

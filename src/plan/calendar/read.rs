@@ -108,8 +108,8 @@ fn weekdays(text: &str) -> Result<u64, String> {
 }
 
 fn weekday(text: &str) -> Result<u32, String> {
-    let is = |name: &&str| name.eq_ignore_ascii_case(text) || name[..3].eq_ignore_ascii_case(text);
-    match NAMES.iter().position(|name| is(&name)) {
+    let is = |name: &str| name.eq_ignore_ascii_case(text) || name[..3].eq_ignore_ascii_case(text);
+    match NAMES.iter().position(|name| is(name)) {
         Some(number) => Ok(number as u32),
         None => Err(format!("{text:?} is neither a weekday such as Mon nor a word such as daily")),
     }
