@@ -92,7 +92,6 @@ impl Notifier {
             let mut aside = memory.clone();
             let memory = if is_interrupted { &mut aside } else { memory };
             standing = Some(memory.take(happened, now));
-            !is_interrupted
         });
         let Some(standing) = standing else { return report };
         let mut jobs = Vec::new();
@@ -118,7 +117,6 @@ impl Notifier {
                     memory.told(&happened.operation, way, now);
                 }
             }
-            !report.is_empty()
         });
         report
     }
@@ -137,7 +135,6 @@ impl Notifier {
         let now = self.clock.now();
         self.remember(|memory| {
             report.iter().for_each(|(way, result)| memory.went(way, result, now));
-            !report.is_empty()
         });
         report
     }
@@ -167,8 +164,8 @@ impl Notifier {
         receiver
     }
 
-    // Changes what is remembered, if `change` says that it has; what cannot be remembered is told again.
-    fn remember(&self, change: impl FnOnce(&mut Memory) -> bool) {
+    // Changes what is remembered; what cannot be remembered is told again.
+    fn remember(&self, change: impl FnOnce(&mut Memory)) {
         let Some(state) = &self.state else {
             change(&mut Memory::default());
             return;
@@ -183,7 +180,9 @@ impl Notifier {
         };
         // one that is damaged is begun anew
         let mut memory = state.read::<Memory>(STATE).ok().flatten().unwrap_or_default();
-        if change(&mut memory) {
+        let before = memory.clone();
+        change(&mut memory);
+        if memory != before {
             let _ = state.write(STATE, &memory);
         }
         drop(lock);

@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use chrono::{FixedOffset, NaiveDateTime, Utc};
+use chrono::{FixedOffset, MappedLocalTime, NaiveDateTime, Utc};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
@@ -77,6 +77,73 @@ fn a_schedule_is_of_the_hosts_zone_unless_it_says_utc() {
     let of = |schedule: &str| schedule.parse::<Calendar>().unwrap().next_after(&now).unwrap().to_rfc3339();
     assert_eq!(of("18:00"), "2026-11-25T18:00:00+01:00");
     assert_eq!(of("18:00 UTC"), "2026-11-25T19:00:00+01:00");
+}
+
+/// A zone an hour east of UTC, and two from the last Sunday of March to that of October 2027, each at 01:00 UTC.
+#[derive(Clone)]
+struct Summer;
+
+impl Summer {
+    fn is_summer(utc: NaiveDateTime) -> bool {
+        utc >= at("2027-03-28 01:00:00").naive_utc() && utc < at("2027-10-31 01:00:00").naive_utc()
+    }
+    fn offset(utc: NaiveDateTime) -> FixedOffset {
+        FixedOffset::east_opt(if Self::is_summer(utc) { 7200 } else { 3600 }).unwrap()
+    }
+}
+
+impl TimeZone for Summer {
+    type Offset = FixedOffset;
+    fn from_offset(_: &FixedOffset) -> Self {
+        Self
+    }
+    fn offset_from_local_date(&self, local: &NaiveDate) -> MappedLocalTime<FixedOffset> {
+        self.offset_from_local_datetime(&local.and_hms_opt(0, 0, 0).unwrap())
+    }
+    fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> MappedLocalTime<FixedOffset> {
+        let mut fits = [7200, 3600].map(|s| FixedOffset::east_opt(s).unwrap()).into_iter().filter(|offset| {
+            Self::offset(*local - TimeDelta::seconds(offset.local_minus_utc().into())) == *offset
+        });
+        match (fits.next(), fits.next()) {
+            (Some(first), Some(second)) => MappedLocalTime::Ambiguous(first, second),
+            (Some(only), None) => MappedLocalTime::Single(only),
+            _ => MappedLocalTime::None,
+        }
+    }
+    fn offset_from_utc_date(&self, utc: &NaiveDate) -> FixedOffset {
+        Self::offset(utc.and_hms_opt(0, 0, 0).unwrap())
+    }
+    fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> FixedOffset {
+        Self::offset(*utc)
+    }
+}
+
+#[test]
+fn when_clocks_are_set_a_moment_is_moved_or_counts_once() {
+    let all = |schedule: &str, from: &str, count: usize| {
+        let calendar: Calendar = schedule.parse().unwrap();
+        let mut last = at(from).with_timezone(&Summer);
+        let mut found = Vec::new();
+        for _ in 0..count {
+            last = calendar.next_after(&last).unwrap();
+            found.push(last.naive_local().format("%d %H:%M ").to_string() + &last.offset().to_string());
+        }
+        found
+    };
+    // there is no 02:30 on the 28th
+    assert_eq!(
+        all("02:30", "2027-03-26 12:00:00", 3),
+        ["27 02:30 +01:00", "28 03:30 +02:00", "29 02:30 +02:00"]
+    );
+    // and two on the 31st
+    assert_eq!(
+        all("02:30", "2027-10-30 00:00:00", 3),
+        ["30 02:30 +02:00", "31 02:30 +02:00", "01 02:30 +01:00"]
+    );
+    assert_eq!(
+        all("hourly", "2027-03-28 00:00:00", 3),
+        ["28 03:00 +02:00", "28 04:00 +02:00", "28 05:00 +02:00"]
+    );
 }
 
 #[test]

@@ -223,6 +223,10 @@ fn what_is_due_is_run_once() {
     assert_eq!(fs::read_to_string(app.dir.join("ran")).unwrap(), "a\nb\n");
     let shown = app.lifeboat(&["run", "--list"]).ok().stdout;
     assert!(shown.contains("passed") && shown.contains("when it is needed"), "{shown}");
+    // a schedule is of the host's own zone
+    app.plan("[runbook.a]\nschedule = \"03:00\"\nsteps = [\"$ true\"]\n");
+    let done = run(app.command(&["run", "--list", "--json"]).env("TZ", "XXX-5:30")).ok();
+    assert!(done.stdout.contains("T21:30:00Z\""), "{}", done.stdout);
     // the time of no file has a say
     run(Command::new("find").arg(env.path("home/state")).args([
         "-exec",
