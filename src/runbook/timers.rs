@@ -112,7 +112,7 @@ fn service(plan: &Plan, install: &Install, words: &[OsString], what: &str) -> Re
          {environment}\
          # 3: questions are open, which nobody can answer here; the record says so\n\
          SuccessExitStatus=3\n\
-         # a service that a step started lives on; what a failed step left was ended with it\n\
+         # a service that a step started lives on; a step that did not end was ended with all it had started\n\
          KillMode=process\n\
          Nice=10\n\
          IOSchedulingClass=best-effort\n\

@@ -71,6 +71,34 @@ fn units_are_written_compared_and_removed() {
 }
 
 #[test]
+fn what_is_enabled_is_said_and_nothing_else_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let env = TestEnv::new();
+    let app = App::new(&env, PLAN);
+    let bin = env.path("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let fake = bin.join("systemctl");
+    fs::write(&fake, format!("#!/bin/sh\necho \"$*\" >>'{}'\n", env.path("asked").display())).unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let units = env.path("units");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let install = |more: &[&str]| {
+        let args = [&["schedule", "install", "--directory", units.to_str().unwrap()], more].concat();
+        run(app.command(&args).env("PATH", &path)).ok()
+    };
+    install(&[]);
+    assert!(!env.path("asked").exists());
+    let said = install(&["--enable"]).stderr;
+    let asked = fs::read_to_string(env.path("asked")).unwrap();
+    let asked: Vec<&str> = asked.lines().map(|line| line.trim_start_matches("--user ")).collect();
+    assert_eq!(
+        asked,
+        ["daemon-reload", "enable --now lifeboat-small-daily.timer lifeboat-small-odd_name.timer"]
+    );
+    assert!(asked.iter().all(|line| said.contains(line)), "{said}");
+}
+
+#[test]
 fn cron_has_lines_that_work() {
     let env = TestEnv::new();
     let app = App::new(&env, PLAN);

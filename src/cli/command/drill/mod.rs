@@ -125,6 +125,8 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
             context.print(&format!("\n{}", report::scored(score, context)))?;
         }
     }
+    let reasons = if run.verdict == Verdict::Pass { Vec::new() } else { run.reasons.clone() };
+    context.outcome(format!("drill: {}", run.headline()), reasons);
     if was_interrupted {
         return Ok(Exit::Interrupted);
     }
