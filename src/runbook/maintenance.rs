@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::follow::Runner;
-use super::setting::{Outcome, Setting};
+use super::setting::{End, Outcome, Setting};
 use super::step::{self, Came};
 use crate::base::Name;
 use crate::base::name::shown;
@@ -65,7 +65,6 @@ pub struct Recorded {
 pub fn begin(reason: &str, setting: &Setting<'_>) -> (Outcome, Option<Begun>) {
     let plan = &setting.plan.maintenance;
     let mut runner = Runner::new("maintenance begin".to_owned(), setting);
-    runner.on_failure = plan.on_failure;
     runner.protect(TAG);
     let mut configuration = Vec::new();
     if !plan.configuration.is_empty() {
@@ -84,12 +83,14 @@ pub fn begin(reason: &str, setting: &Setting<'_>) -> (Outcome, Option<Begun>) {
     if let Some(id) = runner.snapshot.clone() {
         runner.own("rollback", &["rollback".to_owned(), "--dry-run".to_owned(), id]);
     }
+    // until here nothing may be passed over
+    runner.on_failure = plan.on_failure;
     runner.steps(&plan.begin.iter().collect::<Vec<_>>());
-    let goes_on = runner.goes_on();
     let snapshot = runner.snapshot.clone();
     let at = setting.clock.now();
     let outcome = runner.finish();
-    let begun = snapshot.filter(|_| goes_on).map(|snapshot| Begun {
+    let is_well = matches!(outcome.end, End::Pass | End::Open);
+    let begun = snapshot.filter(|_| is_well).map(|snapshot| Begun {
         at,
         by: setting.by.clone(),
         reason: reason.to_owned(),

@@ -186,6 +186,12 @@ fn maintenance_begins_only_if_it_can_be_undone() {
         place.ends(broken);
         let (outcome, begun) = place.with(WORK, |setting| begin("why", setting));
         assert_eq!((outcome.end, begun), (End::Fail, None), "{broken}");
+        // whatever the plan says of its own steps
+        let lax = WORK.replace("watch", "on_failure = \"continue\"\nwatch");
+        let (outcome, begun) = place.with(&lax, |setting| begin("why", setting));
+        assert_eq!((outcome.end, begun), (End::Fail, None), "{broken}");
+        assert_eq!(place.asked().iter().any(|line| line == "notify begins"), broken == "notify 1\n");
+        let _ = fs::remove_file(place.dir.path().join("asked"));
     }
 }
 
