@@ -114,7 +114,7 @@ fn questions_are_answered_beforehand_or_stay_open() {
     assert_eq!(run["participants"], json!(["Ada"]));
     let shown = app.lifeboat(&["run", "ask", "--answer", "well=y"]).exits(3);
     assert!(shown.stdout.contains("runbook ask: OPEN"), "{}", shown.stdout);
-    assert!(app.lifeboat(&["log", "show"]).ok().stdout.contains("small: OPEN"));
+    assert!(app.lifeboat(&["log", "show"]).ok().stdout.contains("small, runbook ask: OPEN"));
 
     let (_, code) = app.json(&["run", "ask", "--answer", "well=y", "--answer", "Is a=b?=n/a"]);
     assert_eq!(code, 0);
