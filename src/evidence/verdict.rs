@@ -19,6 +19,7 @@ use super::measure::{Level, Seconds};
 use super::record::{Evidence, Kind};
 use super::step::Outcome;
 use crate::base::Exit;
+use crate::base::size::plural;
 
 /// What a run comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -252,7 +253,7 @@ fn grounds(run: &Evidence) -> Vec<String> {
     let proving = run.checks.iter().filter(|check| proves_data(check)).count();
     let steps = run.steps.len();
     let mut grounds = vec![match run.kind {
-        Kind::Runbook if required == 0 => format!("{steps} steps ran and passed"),
+        Kind::Runbook if required == 0 => format!("{} ran and passed", plural(steps as u64, "step")),
         _ => format!("{steps} steps and {required} required checks ran and passed"),
     }];
     if run.kind == Kind::Drill {

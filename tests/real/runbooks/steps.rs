@@ -263,7 +263,8 @@ fn one_run_at_a_time_and_ctrl_c_ends_it_with_a_record() {
     };
     let done = app.lifeboat(&["run", "short"]).exits(11);
     assert!(done.stderr.contains("under way") && done.stderr.contains("--wait"), "{}", done.stderr);
-    let waiting = app.command(&["run", "short", "--wait", "60s"]).spawn().unwrap();
+    let mut waiting = app.command(&["run", "short", "--wait", "60s"]);
+    let waiting = waiting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     rustix::process::kill_process(signalled, rustix::process::Signal::INT).unwrap();
     let done = finish(child, Duration::from_secs(60)).exits(130);
     assert!(done.stdout.contains("INTERRUPTED"), "{}", done.stdout);
@@ -287,4 +288,28 @@ fn without_a_repository_it_runs_only_if_that_is_wanted() {
     assert!(!app.dir.join("ran").exists());
     let done = app.lifeboat(&["run", "a", "--no-record"]).ok();
     assert!(done.stdout.contains("no record was kept") && app.dir.join("ran").exists());
+}
+
+#[test]
+fn nothing_that_a_plan_or_a_command_says_commands_the_terminal() {
+    let env = TestEnv::new();
+    let app = App::new(
+        &env,
+        "[runbook.\"b\\u001b[31m\"]\ndescription = \"d\\u001b]0;x\\u0007\"\non_failure = \"continue\"\n\
+         steps = [{ command = \"printf '\\\\033[2J'; exit 1\", name = \"n\\u001b[1m\" }, \"manual: q\\u202e?\"]\n\
+         [maintenance]\nconfiguration = [\"lifeboat.toml\"]\n",
+    );
+    let name = "b\u{1b}[31m";
+    let mut all = Vec::new();
+    all.push(app.lifeboat(&["run", name]).exits(1));
+    all.push(app.lifeboat(&["run", name, "--answer", "\u{1b}=yes"]).exits(2));
+    all.push(app.lifeboat(&["run", "\u{1b}[0m"]).exits(2));
+    all.push(app.lifeboat(&["run", "--list"]).ok());
+    all.push(app.lifeboat(&["log", "show"]).ok());
+    all.push(app.lifeboat(&["log", "export", "--format", "markdown"]).ok());
+    for done in all {
+        for text in [&done.stdout, &done.stderr] {
+            assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
+        }
+    }
 }
