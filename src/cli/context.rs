@@ -41,7 +41,7 @@ pub struct Context {
 }
 
 /// What a command has to say of how it ended, for whoever is told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Said {
     /// In a sentence.
     pub summary: String,
@@ -67,9 +67,14 @@ impl Context {
         *self.outcome.borrow_mut() = Some(Said { summary: summary.into(), details });
     }
 
-    /// What was said so, once.
-    pub fn take_outcome(&self) -> Option<Said> {
-        self.outcome.borrow_mut().take()
+    /// What was said so.
+    pub fn said(&self) -> Option<Said> {
+        self.outcome.borrow().clone()
+    }
+
+    /// Forgets what was said of an operation before.
+    pub fn forget_outcome(&self) {
+        *self.outcome.borrow_mut() = None;
     }
 
     /// True if only results, errors and warnings are to be shown.

@@ -54,6 +54,11 @@ pub fn within() -> Option<OsString> {
     variable(crate::runbook::WITHIN)
 }
 
+/// Where the runbook that started this process will look for how it ended.
+pub fn outcome() -> Option<PathBuf> {
+    variable(crate::runbook::OUTCOME).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// Where systemd looks for units: those of the system for root, else those of the user; `None` if nothing says
 /// where the home directory is.
 pub fn units_dir() -> Option<PathBuf> {

@@ -81,6 +81,7 @@ pub fn main() -> ExitCode {
         Some(operation) => notified::around(operation, &context, run),
         None => run(),
     };
+    notified::leave(&context);
     let exit = result.unwrap_or_else(|error| {
         report(&error, json);
         error.exit()

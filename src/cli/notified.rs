@@ -29,13 +29,23 @@ pub fn around(
     }
     let began = Instant::now();
     let begun = notifier.begin(&happened);
-    context.take_outcome();
+    context.forget_outcome();
     let result = act();
     happened.took = began.elapsed();
-    (happened.exit, happened.summary, happened.details) = ending(operation, &result, context.take_outcome());
+    (happened.exit, happened.summary, happened.details) = ending(operation, &result, context.said());
     mask(&mut happened, &plan);
     warn(&notifier.end(begun, &happened), context);
     result
+}
+
+/// Leaves what a command has to say of how it ended where the runbook that it is a step of will look for it.
+pub fn leave(context: &Context) {
+    if let (Some(file), Some(said)) = (env::outcome(), context.said())
+        && let Ok(text) = serde_json::to_vec(&said)
+    {
+        // the exit status says it too, in fewer words
+        let _ = std::fs::write(file, text);
+    }
 }
 
 /// An operation that begins now.

@@ -20,6 +20,10 @@ const GRACE: Duration = Duration::from_secs(30);
 const NO_COMMAND: [i32; 2] = [127, 126];
 /// The variable that tells a process that it is a step, and of what.
 pub const WITHIN: &str = "LIFEBOAT_WITHIN";
+/// The variable with the file in which an operation leaves how it ended, in words.
+pub const OUTCOME: &str = "LIFEBOAT_OUTCOME";
+/// So much of that is the reason of a step, in characters; all of it is in what the operation printed.
+const REASON: usize = 400;
 
 /// How a step came out.
 pub struct Came {
@@ -65,9 +69,13 @@ pub fn operation(words: &[String], within: &str, limit: Duration, setting: &Sett
         }
         words => line.extend(words.iter().map(OsString::from)),
     }
+    let mut environment = vec![(WITHIN.into(), within.into())];
+    // without it the exit status has to do
+    let outcome = tempfile::NamedTempFile::with_prefix("lifeboat-outcome-").ok();
+    environment.extend(outcome.as_ref().map(|file| (OUTCOME.into(), file.path().into())));
     let run = Run {
         directory: Some(setting.plan.directory().to_owned()),
-        environment: vec![(WITHIN.into(), within.into())],
+        environment,
         limit: Some(limit),
         grace: GRACE,
         keep: KEEP,
@@ -76,16 +84,29 @@ pub fn operation(words: &[String], within: &str, limit: Duration, setting: &Sett
     };
     match run.run(&|| setting.console.interrupted()) {
         Err(error) => Came::of(Outcome::Error, format!("it could not be started: {error}")),
-        Ok(ended) => judge_operation(&ended, setting),
+        Ok(ended) => {
+            let said = outcome.and_then(|file| std::fs::read(file.path()).ok());
+            judge_operation(&ended, said.and_then(|text| in_words(&text)), setting)
+        }
     }
 }
 
-fn judge_operation(ended: &Ended, setting: &Setting<'_>) -> Came {
+// What an operation left of how it ended.
+fn in_words(text: &[u8]) -> Option<String> {
+    let said: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let details = said.get("details")?.as_array()?.iter().filter_map(|detail| detail.as_str());
+    let text = details.collect::<Vec<_>>().join("; ");
+    let cut = text.char_indices().nth(REASON).map_or(text.len(), |(at, _)| at);
+    let more = if cut < text.len() { " …" } else { "" };
+    Some(format!("{}{more}", &text[..cut])).filter(|text| !text.is_empty())
+}
+
+fn judge_operation(ended: &Ended, left: Option<String>, setting: &Setting<'_>) -> Came {
     let text = ended.stdout.text();
     let said = || {
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().rev().find_map(|line| line.strip_prefix("error: ").map(str::to_owned));
-        line.map(|line| format!(": {line}")).unwrap_or_default()
+        left.or(line).map(|line| format!(": {line}")).unwrap_or_default()
     };
     let (outcome, reason) = match ended.exit {
         _ if ended.interrupted || ended.timed_out => broken(ended),
