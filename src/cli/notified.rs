@@ -9,7 +9,18 @@ use super::error::CommandError;
 use crate::base::Exit;
 use crate::evidence::mask_text;
 use crate::notify::{Happened, Notifier, Report, secrets};
-use crate::plan::Plan;
+use crate::plan::{Plan, TOLD};
+
+/// What people are told of a command line as, if they are. A dry run is nothing that happened, and parts of a command
+/// (`hotfix status`) are not the operation. `run` and `maintenance` tell by themselves, `notify` is what it says.
+pub fn told_as(matches: &clap::ArgMatches) -> Option<&'static str> {
+    let (name, inner) = matches.subcommand()?;
+    let is_dry = inner.try_get_one::<bool>("dry_run").is_ok_and(|flag| flag == Some(&true));
+    if is_dry || inner.subcommand().is_some() || ["run", "maintenance", "notify"].contains(&name) {
+        return None;
+    }
+    TOLD.iter().copied().find(|operation| *operation == name)
+}
 
 /// Does it, and tells of it. Telling changes nothing of how it ended.
 ///
@@ -95,6 +106,28 @@ pub fn warn(report: &Report, context: &Context) {
     for (way, result) in report {
         if let Err(why) = result {
             context.warn("not-told", &format!("{way} could not be told: {why}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_told_of_and_dry_runs_are_not() {
+        let told = |line: &str| {
+            let words = std::iter::once("lifeboat").chain(line.split(' '));
+            told_as(&crate::cli::command_line().try_get_matches_from(words).unwrap())
+        };
+        assert_eq!(told("snapshot /srv"), Some("snapshot"));
+        assert_eq!(told("backup /srv"), Some("snapshot"));
+        assert_eq!(told("check"), Some("verify"));
+        assert_eq!(told("health"), Some("health"));
+        for line in
+            ["snapshot --dry-run /srv", "prune --dry-run", "run daily", "maintenance end", "ls latest"]
+        {
+            assert_eq!(told(line), None, "{line}");
         }
     }
 }

@@ -77,18 +77,6 @@ pub enum Command {
     OneCheck(health::OneArgs),
 }
 
-/// What people are told of the command as, if they are. `run` and `maintenance` tell by themselves.
-pub fn told_as(command: &Command) -> Option<&'static str> {
-    match command {
-        Command::Snapshot(args) if !args.dry_run => Some("snapshot"),
-        Command::Verify(_) => Some("verify"),
-        Command::Drill(_) => Some("drill"),
-        Command::Prune(args) if !args.dry_run => Some("prune"),
-        Command::Health(_) => Some("health"),
-        _ => None,
-    }
-}
-
 /// Does it.
 ///
 /// # Errors

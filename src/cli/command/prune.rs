@@ -17,7 +17,7 @@ use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, r
 pub struct PruneArgs {
     /// Remove nothing; say what would be
     #[arg(long)]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     /// Rewrite packs of which more than this share is useless
     #[arg(long, value_name = "PERCENT", default_value = "30%", value_parser = percent)]
     max_unused: f64,

@@ -66,7 +66,7 @@ pub struct SnapshotArgs {
     jobs: Option<u16>,
     /// Store nothing; say what would be read
     #[arg(long, conflicts_with = "stdin_from_command")]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     /// Save what a command prints, under this name; fails if the command fails
     #[arg(long, value_name = "NAME", requires = "command", conflicts_with = "paths")]
     stdin_from_command: Option<OsString>,
