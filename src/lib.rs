@@ -51,6 +51,9 @@ pub mod rollback;
 
 // the guarded change
 pub mod guard;
+// procedures, and who is told how they went
+pub mod notify;
+pub mod runbook;
 
 // the terminal
 pub mod cli;

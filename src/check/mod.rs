@@ -13,6 +13,7 @@ pub mod value;
 pub mod verdict;
 
 pub use config::{Check, Common, KINDS, Kind, PortName};
+pub use kinds::file::matcher;
 pub use run::{Context, Mark};
 pub use together::run_all;
 pub use verdict::{Outcome, Verdict};

@@ -1,6 +1,6 @@
 //! What commands share: the repository, the observer, where results go.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -39,12 +39,23 @@ pub struct Context {
     // a plan that stands for the file
     plan: OnceCell<Plan>,
     clock: Clock,
+    outcome: RefCell<Option<Said>>,
+}
+
+/// What a command has to say of how it ended, for whoever is told.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Said {
+    /// In a sentence.
+    pub summary: String,
+    /// What failed, each in a line; numbers in it do not make it another failure.
+    pub details: Vec<String>,
 }
 
 impl Context {
     /// For one run of the program.
     pub fn new(global: Global) -> Self {
-        Self { global, stop: OnceCell::new(), plan: OnceCell::new(), clock: Clock::System }
+        let (stop, plan, outcome) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
+        Self { global, stop, plan, clock: Clock::System, outcome }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
@@ -52,6 +63,26 @@ impl Context {
     /// nothing either.
     pub fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(self.stop.get_or_init(|| signals::install().unwrap_or_default()))
+    }
+
+    /// Says how the command ended, for [`super::notified`].
+    pub fn outcome(&self, summary: impl Into<String>, details: Vec<String>) {
+        *self.outcome.borrow_mut() = Some(Said { summary: summary.into(), details });
+    }
+
+    /// What was said so.
+    pub fn said(&self) -> Option<Said> {
+        self.outcome.borrow().clone()
+    }
+
+    /// Forgets what was said of an operation before.
+    pub fn forget_outcome(&self) {
+        *self.outcome.borrow_mut() = None;
+    }
+
+    /// True if only results, errors and warnings are to be shown.
+    pub fn quiet(&self) -> bool {
+        self.global.quiet
     }
 
     /// True if programs read the answer.
@@ -252,11 +283,6 @@ impl Context {
     /// As [`Self::observer`], for a command that hears signals itself.
     pub fn observer_until(&self, stop: Arc<AtomicBool>) -> Box<dyn Observer> {
         progress::observer(self.show(), stop)
-    }
-
-    /// True if people are told as little as possible.
-    pub fn quiet(&self) -> bool {
-        self.global.quiet
     }
 
     /// What makes another run of this program use the same plan and repository.

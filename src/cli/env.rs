@@ -49,6 +49,27 @@ pub fn state_dir() -> Option<PathBuf> {
     Some(variable("XDG_STATE_HOME").and_then(absolute).or_else(home)?.join("lifeboat"))
 }
 
+/// What this process is a step of, if a runbook started it.
+pub fn within() -> Option<OsString> {
+    variable(crate::runbook::WITHIN)
+}
+
+/// Where the runbook that started this process will look for how it ended.
+pub fn outcome() -> Option<PathBuf> {
+    variable(crate::runbook::OUTCOME).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Where systemd looks for units: those of the system for root, else those of the user; `None` if nothing says
+/// where the home directory is.
+pub fn units_dir() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/etc/systemd/system"));
+    }
+    let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let home = || Some(variable("HOME").and_then(absolute)?.join(".config"));
+    Some(variable("XDG_CONFIG_HOME").and_then(absolute).or_else(home)?.join("systemd/user"))
+}
+
 /// The user behind `sudo`.
 pub fn sudo_user() -> Option<String> {
     variable("SUDO_USER").map(|name| crate::base::Name::from(name.as_os_str()).shown())

@@ -80,6 +80,11 @@ impl CommandError {
         &self.message
     }
 
+    /// What caused it, from the outside in.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
     /// As people read it; empty if nobody does.
     pub fn text(&self) -> String {
         if self.message.is_empty() {

@@ -7,6 +7,7 @@ mod entry;
 mod env;
 mod error;
 mod json;
+mod notified;
 pub mod progress;
 mod reading;
 mod sandbox;
@@ -18,7 +19,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::sys::host;
 
@@ -71,10 +72,18 @@ pub fn main() -> ExitCode {
     if let Some(status) = sandbox::helper() {
         return ExitCode::from(status);
     }
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     host::raise_open_files();
     let json = cli.global.json;
-    let exit = command::run(&cli.command, &Context::new(cli.global)).unwrap_or_else(|error| {
+    let context = Context::new(cli.global);
+    let run = || command::run(&cli.command, &context);
+    let result = match notified::told_as(&matches) {
+        Some(operation) => notified::around(operation, &context, run),
+        None => run(),
+    };
+    notified::leave(&context);
+    let exit = result.unwrap_or_else(|error| {
         report(&error, json);
         error.exit()
     });

@@ -28,6 +28,7 @@ use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 
 pub use environment::{Variable, variables};
+pub use facts::{host, operator, tool};
 pub use rehearsal::rehearse;
 
 /// What is rehearsed.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::follow_up::FollowUp;
 use super::measure::{Isolation, Measured, Objectives};
-use super::step::{Check, Step};
+use super::step::{Check, Outcome, Step};
 use super::verdict::{self, Cap, Verdict};
 use crate::base::time::Timestamp;
 
@@ -112,9 +112,19 @@ impl Evidence {
         self
     }
 
+    /// True if nothing is missing for a pass but answers to questions: neither passed nor failed.
+    pub fn is_open(&self) -> bool {
+        self.kind == Kind::Runbook
+            && self.verdict == Verdict::Inconclusive
+            && self.faults.is_empty()
+            && self.steps.iter().any(Step::is_open)
+            && self.steps.iter().all(|step| step.result == Outcome::Pass || step.is_open())
+    }
+
     /// The verdict in words, as every form of the record shows it.
     pub fn headline(&self) -> &'static str {
         match (self.verdict, self.cap) {
+            _ if self.is_open() => "OPEN",
             (verdict, None) => verdict.title(),
             (Verdict::Fail, Some(Cap::Unisolated)) => "FAILED (UNISOLATED)",
             (_, Some(Cap::Unisolated)) => "INCONCLUSIVE (UNISOLATED)",

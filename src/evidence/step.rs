@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::measure::Seconds;
 use super::output::Output;
 
+/// The phase of a step that is a question to people.
+pub const QUESTION: &str = "question";
+/// How the reason of a step begins that waits for somebody's answer.
+pub const OPEN: &str = "open";
+
 /// How a step or a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -54,6 +59,13 @@ pub struct Step {
     /// What it printed, bounded and with secrets masked.
     #[serde(default, skip_serializing_if = "Output::is_empty")]
     pub output: Output,
+}
+
+impl Step {
+    /// True if it waits for somebody's answer: it is then skipped.
+    pub fn is_open(&self) -> bool {
+        self.result == Outcome::Skip && self.reason.starts_with(OPEN)
+    }
 }
 
 /// A look at the application, or at its data.

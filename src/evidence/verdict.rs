@@ -19,6 +19,7 @@ use super::measure::{Level, Seconds};
 use super::record::{Evidence, Kind};
 use super::step::Outcome;
 use crate::base::Exit;
+use crate::base::size::plural;
 
 /// What a run comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -116,8 +117,12 @@ fn weigh(
     if !spoiled.is_empty() {
         return (Verdict::Inconclusive, spoiled);
     }
-    let wrong = wrong(run);
+    let mut wrong = wrong(run);
     if !wrong.is_empty() {
+        if run.kind == Kind::Runbook {
+            // whoever goes through it wants to know all that is left to do
+            wrong.extend(unseen(run));
+        }
         return (Verdict::Fail, wrong);
     }
     let mut missing = missing(run);
@@ -159,17 +164,26 @@ fn wrong(run: &Evidence) -> Vec<String> {
     steps.chain(checks.map(|check| because(&format!("check {:?} failed", check.id), &check.reason))).collect()
 }
 
-// What a pass needs and was not observed.
-fn missing(run: &Evidence) -> Vec<String> {
+// What was not run, could not be judged or was not answered; questions last.
+fn unseen(run: &Evidence) -> Vec<String> {
+    let is_unseen = |result: Outcome| matches!(result, Outcome::Skip | Outcome::Error);
     let mut found = Vec::new();
-    for step in run.steps.iter().filter(|step| step.result != Outcome::Pass) {
+    for step in run.steps.iter().filter(|step| is_unseen(step.result) && !step.is_open()) {
         let how = unobserved(step.result);
         found.push(because(&format!("{} {how}: {}", step.phase, step.name), &step.reason));
     }
-    for check in run.checks.iter().filter(|check| check.required && check.result != Outcome::Pass) {
+    for check in run.checks.iter().filter(|check| check.required && is_unseen(check.result)) {
         let how = unobserved(check.result);
         found.push(because(&format!("required check {:?} {how}", check.id), &check.reason));
     }
+    let open = run.steps.iter().filter(|step| step.is_open());
+    found.extend(open.map(|step| format!("not answered: {}", step.name)));
+    found
+}
+
+// What a pass needs and was not observed, where nothing failed.
+fn missing(run: &Evidence) -> Vec<String> {
+    let mut found = unseen(run);
     if run.kind == Kind::Drill {
         if run.snapshot.is_none() {
             found.push("no snapshot was restored".to_owned());
@@ -237,8 +251,11 @@ fn objectives(run: &Evidence) -> (Vec<String>, Vec<String>) {
 fn grounds(run: &Evidence) -> Vec<String> {
     let required = run.checks.iter().filter(|check| check.required).count();
     let proving = run.checks.iter().filter(|check| proves_data(check)).count();
-    let mut grounds =
-        vec![format!("{} steps and {required} required checks ran and passed", run.steps.len())];
+    let steps = run.steps.len();
+    let mut grounds = vec![match run.kind {
+        Kind::Runbook if required == 0 => format!("{} ran and passed", plural(steps as u64, "step")),
+        _ => format!("{steps} steps and {required} required checks ran and passed"),
+    }];
     if run.kind == Kind::Drill {
         grounds.push(format!("{proving} checks proved that data came back"));
     }

@@ -240,7 +240,7 @@ pub fn write(name: &str, found: &Found) -> String {
     checks(found, &mut text);
     drill(found, &mut text);
     text.push_str(&format!("\n[hotfix]\nverify = {}\nwatch = \"15m\"\n", list(&found.tests)));
-    text.push_str("\n[runbook.daily]\nsteps = [\"health\", \"snapshot\"]\n\n[runbook.weekly]\nsteps = [\"verify --budget 10m\", \"drill\"]\n");
+    text.push_str("\n# lifeboat schedule install makes timers of these\n[runbook.daily]\nschedule = \"daily\"\nsteps = [\"health\", \"snapshot\"]\n\n[runbook.weekly]\nschedule = \"Sun 03:00\"\nsteps = [\"verify --budget 10m\", \"drill\"]\n\n# who is told when something fails?\n# [[notify]]\n# webhook_file = \"/etc/lifeboat/webhook-url\"\n");
     text
 }
 

@@ -3,6 +3,7 @@
 //! Read strictly: an unknown key, a wrong type or value, and a name that leads nowhere are errors with
 //! file, line and column. `docs/plan.md` and the JSON Schema are made from the types here.
 
+pub mod calendar;
 pub mod detect;
 mod load;
 mod places;
@@ -14,10 +15,11 @@ pub mod types;
 pub use detect::detect;
 pub use load::{FILE, PlanError, Problem};
 pub use places::Place;
+pub use references::TOLD;
 pub use schema::schema;
 pub use step::{Operation, Step};
 pub use types::{
     App, Capacity, Database, DatabaseKind, Drill, Hotfix, Limits, Maintenance, Metrics, Network, Notify,
-    Objectives, OnFailure, OnInconclusive, OnMiss, Plan, Repository, Retention, Rotate, RotateMethod,
-    Runbook, Security, Service, Thresholds,
+    NotifyFormat, NotifyOn, Objectives, OnFailure, OnInconclusive, OnMiss, Plan, Repository, Retention,
+    Rotate, RotateMethod, Runbook, Security, Service, Thresholds,
 };

@@ -4,11 +4,28 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
+use super::calendar::Calendar;
 use super::load::{Problem, nearest};
 use super::step::{Operation, Step};
-use super::types::{Database, DatabaseKind, Plan};
+use super::types::{Database, DatabaseKind, Plan, Runbook};
 use crate::base::name::shown;
 use crate::check::judge;
+
+/// Operations that people are told of.
+pub const TOLD: &[&str] = &[
+    "snapshot",
+    "verify",
+    "drill",
+    "rollback",
+    "hotfix",
+    "run",
+    "maintenance",
+    "prune",
+    "health",
+    "rotate",
+    "security",
+    "notify",
+];
 
 /// Everything that is wrong, in the order of the file.
 pub fn problems(plan: &Plan) -> Vec<Problem> {
@@ -137,9 +154,52 @@ impl Problems<'_> {
         let plan = self.plan;
         for (name, runbook) in &plan.runbook {
             self.step_list(&format!("runbook.{name}.steps"), &runbook.steps);
+            self.runbook(name, runbook);
         }
         self.step_list("maintenance.begin", &plan.maintenance.begin);
         self.step_list("maintenance.end", &plan.maintenance.end);
+    }
+
+    fn runbook(&mut self, name: &str, runbook: &Runbook) {
+        let path = format!("runbook.{name}");
+        if runbook.steps.is_empty() {
+            let hint = Some("give it steps = [\"health\"], or leave it out".to_owned());
+            self.add(&path, "the runbook has no steps", hint);
+        }
+        if let Some(Err(why)) = runbook.schedule.as_deref().map(str::parse::<Calendar>) {
+            self.add(&format!("{path}.schedule"), shown(why.as_bytes()), None);
+        }
+        if runbook.every.is_some_and(|every| every.0.is_zero()) {
+            self.add(&format!("{path}.every"), "must be longer than nothing", None);
+        }
+        if let Some(way) = self.way_back(name) {
+            let way = way.iter().map(|name| shown(name.as_bytes())).collect::<Vec<_>>().join(", then ");
+            self.add(&format!("{path}.steps"), format!("the runbook comes to itself: {way}"), None);
+        }
+    }
+
+    // The runbooks that lead from this one to itself, if they do.
+    fn way_back(&self, name: &str) -> Option<Vec<&str>> {
+        let plan = self.plan;
+        let next = |name: &str| {
+            let steps = plan.runbook.get(name).map_or(&[][..], |runbook| &runbook.steps);
+            steps.iter().filter_map(|step| match &step.operation {
+                Operation::Lifeboat(words) if words[0] == "run" => words.get(1).map(String::as_str),
+                _ => None,
+            })
+        };
+        let mut seen = BTreeSet::new();
+        let mut ways: Vec<Vec<&str>> = next(name).map(|first| vec![first]).collect();
+        while let Some(way) = ways.pop() {
+            let last = *way.last()?;
+            if last == name {
+                return Some(way);
+            }
+            if seen.insert(last) {
+                ways.extend(next(last).map(|one| way.iter().copied().chain([one]).collect()));
+            }
+        }
+        None
     }
 
     fn step_list(&mut self, path: &str, steps: &[Step]) {
@@ -156,6 +216,13 @@ impl Problems<'_> {
                 ("check", Some(name)) => self.reference(&path, name),
                 ("check", None) => {
                     self.add(&path, "check needs the name of a check", Some("health runs all".to_owned()))
+                }
+                ("run", None) => {
+                    let hint = Some("write run NAME".to_owned());
+                    self.add(&path, "run needs the name of a runbook, and no options, in a step", hint);
+                }
+                ("run", Some(_)) if words.len() > 2 => {
+                    self.add(&path, "run takes nothing after the name of a runbook in a step", None);
                 }
                 ("run", Some(name)) if !self.plan.runbook.contains_key(name) => {
                     let hint = nearest(name, self.plan.runbook.keys().map(String::as_str))
@@ -181,6 +248,13 @@ impl Problems<'_> {
                 one.ping.is_some(),
                 one.command.is_some(),
             ];
+            for (j, operation) in one.operations.iter().enumerate() {
+                if !is_told(plan, operation) {
+                    let message = format!("{} is no operation that is told of", shown(operation.as_bytes()));
+                    let hint = Some(format!("use any of {}, or \"run NAME\" of a runbook", TOLD.join(", ")));
+                    self.add(&format!("notify[{i}].operations[{j}]"), message, hint);
+                }
+            }
             if ways == [false; 4] {
                 let hint = Some("give it webhook, webhook_file, ping or command".to_owned());
                 self.add(&format!("notify[{i}]"), "it does not say how to tell anybody", hint);
@@ -191,6 +265,11 @@ impl Problems<'_> {
             self.add(&format!("drill.environment.{name}"), message, None);
         }
     }
+}
+
+fn is_told(plan: &Plan, operation: &str) -> bool {
+    let runbook = |name: &str| plan.runbook.contains_key(name);
+    TOLD.contains(&operation) || operation.strip_prefix("run ").is_some_and(runbook)
 }
 
 fn is_variable(name: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::check::value::{CommandLine, Span};
 /// Operations that a step may name, with the words that may follow them.
 pub const OPERATIONS: &[&str] = &[
     "snapshot", "verify", "drill", "health", "check", "rotate", "capacity", "security", "forget", "prune",
-    "copy", "status", "report", "doctor", "run", "metrics", "log", "notify",
+    "copy", "status", "report", "doctor", "run", "metrics", "log", "notify", "diff", "bisect",
 ];
 
 /// A step as it is written: a string (`"verify --budget 10m"`, `"manual: is the tape in the safe?"`), or a table.
@@ -95,7 +95,14 @@ impl Operation {
                 command => Ok(Self::Command(CommandLine::Shell(command.to_owned()))),
             };
         }
-        let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        // a check's name may hold blanks and quotes
+        if let Some(name) = text.strip_prefix("check").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            let name = name.trim();
+            let bare = |quote| name.strip_prefix(quote).and_then(|name| name.strip_suffix(quote));
+            let name = bare('"').or_else(|| bare('\'')).unwrap_or(name);
+            return Ok(Self::Lifeboat(vec!["check".to_owned(), name.to_owned()]));
+        }
+        let words = words_of(text)?;
         let Some(first) = words.first() else { return Err("a step is empty".to_owned()) };
         if !OPERATIONS.contains(&first.as_str()) {
             let near = super::load::nearest(first, OPERATIONS.iter().copied());
@@ -105,22 +112,55 @@ impl Operation {
                  {{ command = \"…\" }}, a question \"manual: …\")"
             ));
         }
-        // a check's name may hold blanks
-        if first == "check" {
-            let name = text["check".len()..].trim();
-            words = std::iter::once("check")
-                .chain(Some(name).filter(|n| !n.is_empty()))
-                .map(str::to_owned)
-                .collect();
-        }
         Ok(Self::Lifeboat(words))
     }
+}
+
+/// The words of a line; quotes of either kind keep blanks together.
+fn words_of(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match quote {
+            Some(end) if c == end => quote = None,
+            Some(_) => word.get_or_insert_default().push(c),
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            None => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(format!("a quote is not closed in {line:?}"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+// So that it is read again as these words.
+fn line_of(words: &[String]) -> String {
+    if let [first, name] = words
+        && first == "check"
+    {
+        return format!("check {name}");
+    }
+    let quoted = |word: &String| match (word.contains('"'), word.contains('\'')) {
+        _ if !word.is_empty() && !word.contains([' ', '\t', '"', '\'']) => word.clone(),
+        (false, _) => format!("\"{word}\""),
+        (true, false) => format!("'{word}'"),
+        // each in the quotes of the other kind
+        (true, true) => format!("\"{}\"", word.replace('"', "\"'\"'\"")),
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lifeboat(words) => f.write_str(&words.join(" ")),
+            Self::Lifeboat(words) => f.write_str(&line_of(words)),
             Self::Command(command) => write!(f, "$ {command}"),
             Self::Manual(question) => write!(f, "manual: {question}"),
         }
@@ -163,7 +203,7 @@ impl Serialize for Step {
             ..Table::default()
         };
         match &self.operation {
-            Operation::Lifeboat(words) => table.own = Some(words.join(" ")),
+            Operation::Lifeboat(words) => table.own = Some(line_of(words)),
             Operation::Command(command) => table.command = Some(command.clone()),
             Operation::Manual(question) => table.manual = Some(question.clone()),
         }
@@ -198,5 +238,44 @@ impl JsonSchema for Step {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let table = Table::json_schema(generator);
         json_schema!({"anyOf": [{"type": "string", "minLength": 1}, table]})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        match Operation::parse(text).unwrap() {
+            Operation::Lifeboat(words) => words,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn quotes_keep_words_together() {
+        assert_eq!(words("verify  --budget 10m"), ["verify", "--budget", "10m"]);
+        assert_eq!(
+            words("log add --issue 'it is \"so\"' --note=\"a b\""),
+            ["log", "add", "--issue", "it is \"so\"", "--note=a b"]
+        );
+        assert_eq!(words("log add ''"), ["log", "add", ""]);
+        assert_eq!(words("check errors in the log"), ["check", "errors in the log"]);
+        assert_eq!(words("check \"errors in the log\""), ["check", "errors in the log"]);
+        assert!(Operation::parse("notify 'never closed").unwrap_err().contains("quote"));
+    }
+
+    #[test]
+    fn what_is_shown_is_read_as_the_same() {
+        for text in [
+            "log add --issue 'a \"b\" c' ''",
+            "notify a\"it's\"'\"so\"'",
+            "notify \"it's done\"",
+            "check it's well",
+            "verify",
+        ] {
+            let operation = Operation::parse(text).unwrap();
+            assert_eq!(Operation::parse(&operation.to_string()).unwrap(), operation, "{operation}");
+        }
     }
 }

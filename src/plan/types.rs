@@ -442,7 +442,7 @@ pub struct Runbook {
     /// When it is due, as systemd's OnCalendar has it: `daily`, `Sun 03:00`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// It is due this long after its last run; from the schedule if not given
+    /// It is due this long after its last run began; from the schedule if not given
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
     /// What a failed step does, unless it says so itself: stop, continue or rollback
@@ -614,8 +614,10 @@ pub struct Notify {
     /// A command that reads the JSON document on stdin
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandLine>,
-    /// What is told: any of start, success, failure; success and failure if empty
+    /// What is told: any of start, success, failure; if empty a ping tells all three, others a failure and its end
     pub on: Vec<NotifyOn>,
+    /// Which operations are told of, such as snapshot, run, or `run weekly` for one runbook; all if empty
+    pub operations: Vec<String>,
 }
 
 /// The form of a notification

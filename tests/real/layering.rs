@@ -48,6 +48,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "service", "snapshot", "state", "sys", "tree", "verify",
         ],
     ),
+    ("notify", &["base", "check", "plan", "state", "sys"]),
+    ("runbook", &["base", "check", "evidence", "plan", "sys"]),
     (
         "cli",
         &[
@@ -61,12 +63,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "check",
             "format",
             "logbook",
+            "notify",
             "plan",
             "repair",
             "repo",
             "restore",
             "retention",
             "rollback",
+            "runbook",
             "sandbox",
             "snapshot",
             "state",

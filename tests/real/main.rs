@@ -18,4 +18,6 @@ mod hostile;
 mod hotfix;
 mod interop;
 mod layering;
+mod notifications;
+mod runbooks;
 mod sample;

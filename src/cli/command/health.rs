@@ -31,6 +31,9 @@ pub fn run(args: &HealthArgs, context: &Context) -> Result<Exit, CommandError> {
     let found =
         run_all(&checks, &CheckContext { stop: Some(context.stop()), ..CheckContext::new(plan.directory()) });
     let (verdict, exit) = judge(&found);
+    let wrong = found.iter().filter(|one| one.required && one.outcome != Outcome::Pass);
+    let wrong: Vec<String> = wrong.map(|one| format!("{}: {}", one.name, one.reason)).collect();
+    context.outcome(format!("health: {}", verdict.word()), wrong);
     if context.json() {
         let answer = json!({"application": plan.name(), "verdict": verdict, "checks": found});
         context.document(&answer)?;

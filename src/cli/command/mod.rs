@@ -5,7 +5,7 @@ mod cat;
 mod completions;
 mod diff;
 mod doctor;
-mod drill;
+pub mod drill;
 mod export;
 mod find;
 mod forget;
@@ -17,9 +17,13 @@ mod init;
 mod key;
 mod log;
 mod ls;
+mod maintenance;
+mod notify;
 mod prune;
 mod repair;
 mod restore;
+mod run;
+mod schedule;
 mod show;
 mod snapshot;
 mod snapshots;
@@ -65,6 +69,10 @@ pub enum Command {
     Bisect(bisect::BisectArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
+    Run(run::RunArgs),
+    Maintenance(maintenance::MaintenanceArgs),
+    Schedule(schedule::ScheduleArgs),
+    Notify(notify::NotifyArgs),
     Try(try_it::TryArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -105,6 +113,10 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Bisect(args) => bisect::run(args, context),
         Command::Gc(args) => gc::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Run(args) => run::run(args, context),
+        Command::Maintenance(args) => maintenance::run(args, context),
+        Command::Schedule(args) => schedule::run(args, context),
+        Command::Notify(args) => notify::run(args, context),
         Command::Try(args) => try_it::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => completions::man(args, context),

@@ -70,6 +70,9 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<Exit, CommandError> {
         Ok(key) => context.record(&repo, &key, "verify", report.record_body()),
         Err(_) => context.say("not written to the logbook: this host has no key of the repository"),
     }
+    let found: Vec<String> =
+        report.problems.iter().map(|problem| problem_text(problem).trim().to_owned()).collect();
+    context.outcome(format!("verify: {}", size::plural(found.len() as u64, "problem")), found);
     show(&report, context)?;
     Ok(if report.is_clean() { Exit::Done } else { Exit::Damage })
 }

@@ -26,6 +26,7 @@ const MAX_CELL: usize = 400;
 pub fn html(run: &Evidence, past: &[Evidence]) -> Result<String, RenderError> {
     let page = Page {
         run,
+        is_apart: run.kind != Kind::Runbook,
         title: format!("{} of {}: {}", run.kind.word(), line(&run.app), run.headline()),
         class: run.verdict.word(),
         sentence: sentence(run),
@@ -49,6 +50,8 @@ pub fn html(run: &Evidence, past: &[Evidence]) -> Result<String, RenderError> {
 #[template(path = "drill.html")]
 struct Page<'a> {
     run: &'a Evidence,
+    /// False: a procedure, which is done where the application lives.
+    is_apart: bool,
     title: String,
     class: &'static str,
     sentence: String,
@@ -96,6 +99,9 @@ fn sentence(run: &Evidence) -> String {
             format!("It is shown that something does not work: do not rely on this {}.", subject(run))
         }
         (Verdict::ObjectiveMissed, _) => format!("{app} {what}, but not as its objectives demand."),
+        (Verdict::Inconclusive, _) if run.is_open() => {
+            format!("{app} {what}; nothing failed, and questions wait for their answers.")
+        }
         (Verdict::Inconclusive, _) => {
             format!("This run shows neither that the {} is good nor that it is bad.", subject(run))
         }
@@ -107,6 +113,9 @@ fn subject(run: &Evidence) -> &'static str {
 }
 
 fn cards(run: &Evidence) -> Vec<Card> {
+    if run.kind == Kind::Runbook {
+        return of_steps(run);
+    }
     let mut cards = vec![
         objective("Recovery time", run.measured.recovery_s, run.objectives.rto_s),
         objective("Possible loss", run.measured.loss(), run.objectives.rpo_s),
@@ -130,6 +139,34 @@ fn cards(run: &Evidence) -> Vec<Card> {
         class: if enough { "pass" } else { "fail" },
     });
     cards
+}
+
+// A procedure has neither a recovery time nor isolation.
+fn of_steps(run: &Evidence) -> Vec<Card> {
+    let count = |wanted: &dyn Fn(&&crate::evidence::Step) -> bool| run.steps.iter().filter(wanted).count();
+    let passed = count(&|step| step.result == Outcome::Pass);
+    let open = count(&|step| step.is_open());
+    let all = run.steps.len();
+    vec![
+        Card {
+            name: "Steps",
+            value: format!("{passed} of {all}"),
+            note: "passed".to_owned(),
+            class: if passed == all { "pass" } else { "none" },
+        },
+        Card {
+            name: "Failed",
+            value: count(&|step| step.result == Outcome::Fail).to_string(),
+            note: format!("{} could not be judged", count(&|step| step.result == Outcome::Error)),
+            class: if run.verdict == Verdict::Fail { "fail" } else { "none" },
+        },
+        Card {
+            name: "Open",
+            value: open.to_string(),
+            note: "questions without an answer".to_owned(),
+            class: if open == 0 { "pass" } else { "none" },
+        },
+    ]
 }
 
 fn objective(name: &'static str, measured: Option<Seconds>, objective: Option<Seconds>) -> Card {

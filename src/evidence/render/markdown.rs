@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{account_of_check, account_of_step, line, short};
 use crate::evidence::follow_up::FollowUp;
-use crate::evidence::record::Evidence;
-use crate::evidence::step::Outcome;
+use crate::evidence::record::{Evidence, Kind};
+use crate::evidence::step::{Outcome, QUESTION};
 use crate::evidence::verdict::Verdict;
 
 /// The text has at most this many bytes. GitHub's limit is 1,048,576.
@@ -21,10 +21,16 @@ pub fn markdown(run: &Evidence) -> String {
     let mut text = String::new();
     head(run, &mut text);
     checks(run, &mut text);
-    phases(run, &mut text);
+    if run.kind == Kind::Runbook {
+        steps(run, &mut text);
+    } else {
+        phases(run, &mut text);
+    }
     let mut rest = String::new();
     list(&mut rest, "What was not tested", &run.not_tested);
-    isolation(run, &mut rest);
+    if run.kind != Kind::Runbook {
+        isolation(run, &mut rest);
+    }
     self_test(run, &mut rest);
     follow_ups(&run.follow_ups, &mut rest);
     origin(run, &mut rest);
@@ -47,6 +53,9 @@ fn head(run: &Evidence, text: &mut String) {
     }
     if run.reasons.len() > MAX_ITEMS {
         let _ = writeln!(text, "- and {} more", run.reasons.len() - MAX_ITEMS);
+    }
+    if run.kind == Kind::Runbook {
+        return;
     }
     let _ = writeln!(text, "\n| | measured | objective |\n|---|---:|---:|");
     let or_dash = |value: Option<crate::evidence::Seconds>| value.map_or("–".to_owned(), |v| v.to_string());
@@ -94,6 +103,23 @@ fn checks(run: &Evidence, text: &mut String) {
     }
     if run.checks.len() > MAX_ROWS {
         let _ = writeln!(text, "\nand {} more", run.checks.len() - MAX_ROWS);
+    }
+}
+
+// What a procedure did; of a question, what was said.
+fn steps(run: &Evidence, text: &mut String) {
+    let _ = writeln!(text, "\n### Steps\n\n| result | step | took | |\n|---|---|---:|---|");
+    for step in run.steps.iter().take(MAX_ROWS) {
+        let said = match step.phase.as_str() {
+            QUESTION => step.output.text.replace('\n', " "),
+            _ => String::new(),
+        };
+        let said = if step.reason.is_empty() { said.as_str() } else { &step.reason };
+        let (name, said) = (cell(&step.name), cell(said));
+        let _ = writeln!(text, "| {} | {name} | {} | {said} |", mark(step.result), step.took_s);
+    }
+    if run.steps.len() > MAX_ROWS {
+        let _ = writeln!(text, "\nand {} more", run.steps.len() - MAX_ROWS);
     }
 }
 

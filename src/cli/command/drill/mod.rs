@@ -125,6 +125,8 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
             context.print(&format!("\n{}", report::scored(score, context)))?;
         }
     }
+    let reasons = if run.verdict == Verdict::Pass { Vec::new() } else { run.reasons.clone() };
+    context.outcome(format!("drill: {}", run.headline()), reasons);
     if was_interrupted {
         return Ok(Exit::Interrupted);
     }
@@ -193,8 +195,11 @@ pub fn plain_options(plan: &Plan, at: Option<&Path>, hide: Vec<PathBuf>) -> Resu
     })
 }
 
-// Values of the environment that people keep in a file of their own.
-fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
+/// Values of the environment that people keep in a file of their own.
+///
+/// # Errors
+/// If the plan's file of variables cannot be read.
+pub fn secrets(plan: &Plan) -> Result<Vec<String>, CommandError> {
     let variables = drill::variables(plan).map_err(refused)?;
     Ok(variables.into_iter().filter(|v| v.is_secret).map(|v| v.value).collect())
 }

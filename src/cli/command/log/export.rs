@@ -13,6 +13,7 @@ use crate::evidence::render::{self, Activity};
 use crate::evidence::{Evidence, Kind, Verdict};
 use crate::format::record::Record;
 use crate::logbook::{self, Logbook, Logged};
+use crate::runbook::due;
 
 /// Print the logbook, or one run in it, as a document
 ///
@@ -139,7 +140,9 @@ fn activity(logged: &Logged, record: &Record, run: Option<&Evidence>) -> Activit
     };
     let Some(run) = run else { return of_act(simple, record) };
     let passed = run.verdict == Verdict::Pass;
+    let often = due::name_of(run).or_else(|| run.scenario.split(' ').next());
     Activity {
+        kind: often.filter(|_| run.kind == Kind::Runbook).unwrap_or(&record.kind).to_owned(),
         started: run.started,
         finished: run.finished,
         issues: if passed { Vec::new() } else { run.reasons.clone() },

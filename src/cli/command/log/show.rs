@@ -95,7 +95,11 @@ pub fn summary(record: &Record) -> String {
     let what = if let Some(run) = run_in(&record.kind, body) {
         let recovery = run.measured.recovery_s.map(|time| format!(", healthy after {time}"));
         // of a drill the verdict says all; of a change, what became of it
-        let what = if run.kind == RunKind::Hotfix { &run.scenario } else { run.headline() };
+        let what = match run.kind {
+            RunKind::Hotfix => run.scenario.clone(),
+            RunKind::Runbook => format!("{}: {}", run.scenario, run.headline()),
+            _ => run.headline().to_owned(),
+        };
         format!("{}: {what}{}", run.app, recovery.unwrap_or_default())
     } else if record.kind == FOLLOW_UP {
         follow_up(body)
