@@ -15,6 +15,7 @@ mod live;
 mod merge;
 mod report;
 mod select;
+mod sibling;
 mod tree;
 mod worker;
 
@@ -30,6 +31,7 @@ use crate::repo::{Repo, RepoError};
 
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
+pub use sibling::{Taken, take_over};
 
 /// What happens to files that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

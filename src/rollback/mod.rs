@@ -5,16 +5,32 @@
 //! service is started from what is there now. The live tree is at every moment the old one or the new one. Live data
 //! that must not go back has a name in both trees, so that it too is there at every moment.
 //!
-//! Each step is in a [journal](journal) before it is done, so that whatever ends a rollback, [`resume`] knows where it
+//! Each step is in a journal before it is done, so that whatever ends a rollback, [`resume`] knows where it
 //! stood and finishes or takes it back. docs/rollback.md says what happens when.
 
+mod build;
+mod carry;
+mod choose;
+mod exchange;
+mod journal;
+mod place;
+mod propose;
+mod record;
+mod run;
 mod types;
 
+use crate::base::Name;
 use crate::base::event::Observer;
 use crate::state::{State, StateError};
+use crate::sys::host;
 
+use journal::{Journal, Kept, Stage, Standing};
+use run::Run;
+
+pub use choose::SAFETY_TAG;
 pub use types::{
-    Direction, Ended, Goal, Obstacle, Options, Outcome, Pending, Proposal, RollbackError, Subject, Way,
+    DatabaseFate, Direction, Ended, Goal, Obstacle, Options, Outcome, Pending, Proposal, RollbackError,
+    Subject, Way,
 };
 
 /// What would happen, and everything that would stop it. Changes nothing.
@@ -26,8 +42,10 @@ pub fn propose(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Proposal, RollbackError> {
-    let _ = (subject, options, observer);
-    Err(RollbackError::Unfinished)
+    if options.goal == Goal::Undo {
+        return propose::undo(subject, options);
+    }
+    Ok(propose::to_snapshot(subject, options, observer)?.0)
 }
 
 /// What would stop any rollback of this application: all that can be found out without a snapshot.
@@ -35,8 +53,10 @@ pub fn propose(
 /// # Errors
 /// If it could not be found out.
 pub fn obstacles_of_place(subject: &Subject<'_>) -> Result<Vec<Obstacle>, RollbackError> {
-    let _ = subject;
-    Err(RollbackError::Unfinished)
+    let classes = place::Classes::of(subject.plan, false)?;
+    let mut found = place::obstacles(subject, &classes);
+    found.extend(place::far_databases(subject.plan));
+    Ok(found)
 }
 
 /// Does it. What is refused before anything is touched is an error; what fails later is taken back, and is an outcome.
@@ -49,8 +69,50 @@ pub fn perform(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Outcome, RollbackError> {
-    let _ = (subject, proposal, options, observer);
-    Err(RollbackError::Unfinished)
+    if !proposal.obstacles().is_empty() {
+        return Err(RollbackError::Refused(proposal.obstacles().to_vec()));
+    }
+    let lock = journal::lock(subject.state)?.ok_or(RollbackError::Locked)?;
+    if let Some(found) = Journal::open(subject.state)? {
+        return Err(RollbackError::UnfinishedRun(Box::new(found.pending(false))));
+    }
+    let root = subject.plan.root();
+    let started = subject.repo.clock().now();
+    let random = host::random_hex().unwrap_or_default();
+    let run_id = format!("{}-{}", started.0.format("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default());
+    let (beside, chosen) = if proposal.is_undo {
+        let kept = Kept::read(subject.state)?
+            .ok_or_else(|| RollbackError::NothingToUndo("the earlier tree is gone".to_owned()))?;
+        (kept.path, None)
+    } else {
+        let goal = proposal.snapshot.map_or(options.goal, Goal::Snapshot);
+        let name = root.file_name().unwrap_or_default();
+        let mut beside = std::ffi::OsString::from(".lifeboat-");
+        beside.push(name);
+        beside.push(format!(".{run_id}"));
+        let beside = root.parent().unwrap_or(&root).join(beside);
+        (Name::from(beside.as_os_str()), Some(choose::choose(subject, goal)?))
+    };
+    let strange = || RollbackError::Strange(format!("{} is not a directory", Name::from(root.as_os_str())));
+    let journal = Journal {
+        run_id,
+        started,
+        root: Name::from(root.as_os_str()),
+        beside,
+        way: proposal.way,
+        snapshot: proposal.snapshot,
+        safety: None,
+        undoes: proposal.undoes.clone(),
+        reason: options.reason.clone(),
+        was_running: false,
+        carried: Vec::new(),
+        old_inode: journal::inode(&root).ok_or_else(strange)?,
+        new_inode: 0,
+        touched: false,
+        stage: Stage::Building,
+        why: None,
+    };
+    Run::new(subject, journal, lock, observer).forward(proposal, options, chosen.as_ref())
 }
 
 /// The rollback of this application that has begun and not ended, if there is one.
@@ -58,8 +120,9 @@ pub fn perform(
 /// # Errors
 /// If the journal cannot be read.
 pub fn pending(state: &State) -> Result<Option<Pending>, StateError> {
-    let _ = state;
-    Ok(None)
+    let Some(found) = Journal::open(state)? else { return Ok(None) };
+    let running = journal::lock(state)?.is_none();
+    Ok(Some(found.pending(running)))
 }
 
 /// Brings a rollback that was cut off to an end.
@@ -71,6 +134,30 @@ pub fn resume(
     direction: Direction,
     observer: &dyn Observer,
 ) -> Result<Outcome, RollbackError> {
-    let _ = (subject, direction, observer);
-    Err(RollbackError::Unfinished)
+    let lock = journal::lock(subject.state)?.ok_or(RollbackError::Locked)?;
+    let found = Journal::open(subject.state)?.ok_or(RollbackError::NothingPending)?;
+    let why = found.why.clone().unwrap_or_else(|| format!("it was cut off while {}", found.stage.word()));
+    let standing = found.standing();
+    let goes_on = direction == Direction::Finish && found.stage != Stage::Reverting;
+    let run = Run::new(subject, found, lock, observer);
+    match (run.journal.way, standing) {
+        (Way::Exchange, Standing::Strange) => Err(RollbackError::Strange(format!(
+            "{} is neither the tree from before nor the new one; both are needed to go on",
+            run.journal.root
+        ))),
+        (Way::Exchange, Standing::New) if goes_on => Ok(run.arrive()),
+        (Way::InPlace, _) if goes_on && run.journal.stage == Stage::Starting => Ok(run.arrive()),
+        _ => Ok(run.back(why)),
+    }
+}
+
+/// Removes the tree that an undo would go to. Says where it was; `None` if there is none.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn drop_kept(state: &State) -> Result<Option<Name>, RollbackError> {
+    let Some(kept) = Kept::read(state)? else { return Ok(None) };
+    carry::clear(std::path::Path::new(kept.path.as_os_str()))?;
+    Kept::forget(state)?;
+    Ok(Some(kept.path))
 }

@@ -280,6 +280,9 @@ pub enum RollbackError {
     /// The new tree could not be built.
     #[error("the new tree could not be built; nothing was touched")]
     Build(#[source] RestoreError),
+    /// The new tree would not be exactly what the snapshot holds.
+    #[error("the new tree could not be built exactly: {0}")]
+    Inexact(String),
     /// The journal could not be written or read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -297,7 +300,4 @@ pub enum RollbackError {
     /// Somebody wanted an end; nothing was touched.
     #[error("interrupted; nothing was touched")]
     Interrupted,
-    /// Not built yet.
-    #[error("this is not built yet")]
-    Unfinished,
 }

@@ -22,6 +22,7 @@ mod notify;
 mod prune;
 mod repair;
 mod restore;
+mod rollback;
 mod run;
 mod schedule;
 mod show;
@@ -66,6 +67,8 @@ pub enum Command {
     Drill(drill::DrillArgs),
     Hotfix(hotfix::HotfixArgs),
     Confirm(hotfix::ConfirmArgs),
+    Rollback(rollback::RollbackArgs),
+    Undo(rollback::UndoArgs),
     Bisect(bisect::BisectArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
@@ -85,6 +88,7 @@ pub enum Command {
 /// # Errors
 /// If it could not be done; the error knows the exit status.
 pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
+    unfinished(command, context);
     match command {
         Command::Init(args) => init::run(args, context),
         Command::Restore(args) => restore::run(args, context),
@@ -110,6 +114,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Drill(args) => drill::run(args, context),
         Command::Hotfix(args) => hotfix::run(args, context),
         Command::Confirm(args) => hotfix::confirm(args, context),
+        Command::Rollback(args) => rollback::run(args, context),
+        Command::Undo(args) => rollback::undo(args, context),
         Command::Bisect(args) => bisect::run(args, context),
         Command::Gc(args) => gc::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
@@ -120,5 +126,26 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Try(args) => try_it::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Man(args) => completions::man(args, context),
+    }
+}
+
+// Whatever somebody does on this host, they should know of a rollback that was cut off.
+fn unfinished(command: &Command, context: &Context) {
+    let is_about_it = matches!(command, Command::Rollback(_) | Command::Undo(_) | Command::Hotfix(_));
+    let is_inner = matches!(command, Command::OneCheck(_) | Command::Completions(_) | Command::Man(_));
+    if is_about_it || is_inner {
+        return;
+    }
+    for state in context.states() {
+        if let Ok(Some(pending)) = crate::rollback::pending(&state)
+            && !pending.running
+        {
+            let text = format!(
+                "a rollback of {} was cut off at \"{}\": lifeboat rollback --resume brings it to an end",
+                pending.root.shown(),
+                pending.stage
+            );
+            context.warn("rollback-unfinished", &text);
+        }
     }
 }

@@ -109,15 +109,22 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// What all parts need.
-struct Desk {
-    plan: Plan,
-    state: State,
-    repo: Repo,
+pub(super) struct Desk {
+    /// The plan.
+    pub plan: Plan,
+    /// What is remembered of its application.
+    pub state: State,
+    /// The repository.
+    pub repo: Repo,
     key: WriterKey,
 }
 
 impl Desk {
-    fn open(context: &Context) -> Result<Self, CommandError> {
+    /// Opens it all.
+    ///
+    /// # Errors
+    /// If there is no plan, repository or key.
+    pub fn open(context: &Context) -> Result<Self, CommandError> {
         let plan = context.plan()?;
         let state = context.state(&plan)?;
         let repo = context.open_repo()?;
@@ -126,7 +133,11 @@ impl Desk {
         Ok(Self { plan, state, repo, key })
     }
 
-    fn subject(&self, context: &Context) -> Result<Subject<'_>, CommandError> {
+    /// The application, for whatever brings it back.
+    ///
+    /// # Errors
+    /// If the plan's file or this program cannot be read.
+    pub fn subject(&self, context: &Context) -> Result<Subject<'_>, CommandError> {
         Ok(Subject {
             repo: &self.repo,
             key: &self.key,

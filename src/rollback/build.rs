@@ -1,0 +1,105 @@
+//! The new tree, built beside the live one while the service runs.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use super::choose::Chosen;
+use super::types::{RollbackError, Subject};
+use crate::base::Name;
+use crate::base::event::Observer;
+use crate::restore::{self, Loss, Mode, Options, Overwrite, Owner, Report, RestoreError, Selection, Taken};
+use crate::sys::host::worker_count;
+
+/// Builds it. What the live tree has unchanged is taken over from there; the rest comes from the repository, every
+/// chunk compared with its hash. All of it is durable when this returns.
+///
+/// # Errors
+/// If anything could not be brought back exactly.
+pub fn build(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    beside: &Path,
+    observer: &dyn Observer,
+) -> Result<Taken, RollbackError> {
+    let made = fs::DirBuilder::new().mode(0o700).create(beside);
+    made.map_err(|source| {
+        let path = Name::from(beside.as_os_str());
+        RollbackError::Io { act: "make the directory", path, source }
+    })?;
+    let live = subject.plan.root();
+    let everything = Selection::default();
+    let how = (worker_count(), observer);
+    let placement = &chosen.placement;
+    let taken =
+        restore::take_over(subject.repo, &chosen.snapshot, placement, &everything, (&live, beside), how)
+            .map_err(failed)?;
+    let options = options(beside, everything, false);
+    let placements = std::slice::from_ref(placement);
+    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
+    exact(&report.map_err(failed)?)?;
+    Ok(taken)
+}
+
+/// Brings the live tree itself to the snapshot, entry by entry; what `selection` leaves out stays.
+///
+/// # Errors
+/// If anything could not be brought back exactly.
+pub fn in_place(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    selection: Selection,
+    observer: &dyn Observer,
+) -> Result<(), RollbackError> {
+    let options = options(&subject.plan.root(), selection, true);
+    let placements = std::slice::from_ref(&chosen.placement);
+    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
+    exact(&report.map_err(failed)?)
+}
+
+/// How many bytes of files would come from the repository.
+///
+/// # Errors
+/// If it cannot be found out.
+pub fn would_fetch(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    observer: &dyn Observer,
+) -> Result<Report, RollbackError> {
+    let options =
+        Options { dry_run: true, sync: false, ..options(&subject.plan.root(), Selection::default(), false) };
+    let placements = std::slice::from_ref(&chosen.placement);
+    restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer).map_err(failed)
+}
+
+fn options(target: &Path, selection: Selection, delete: bool) -> Options {
+    Options {
+        target: target.to_owned(),
+        mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete },
+        selection,
+        owner: Owner::Number,
+        devices: true,
+        flags: false,
+        delete_most: true,
+        dry_run: false,
+        sync: true,
+        workers: worker_count(),
+    }
+}
+
+fn failed(error: RestoreError) -> RollbackError {
+    match error {
+        RestoreError::Interrupted => RollbackError::Interrupted,
+        other => RollbackError::Build(other),
+    }
+}
+
+fn exact(report: &Report) -> Result<(), RollbackError> {
+    if let Some(problem) = report.problems.first() {
+        let more = report.failed.saturating_sub(1);
+        let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+        return Err(RollbackError::Inexact(format!("{}: {}{more}", problem.path, problem.text)));
+    }
+    let lost = report.losses.keys().find(|loss| loss.counts() && **loss != Loss::Flags);
+    lost.map_or(Ok(()), |loss| Err(RollbackError::Inexact(loss.text().to_owned())))
+}

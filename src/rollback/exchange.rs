@@ -1,0 +1,74 @@
+//! Two directories change their names in one step.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags};
+
+use super::types::RollbackError;
+use crate::base::Name;
+
+/// Exchanges the names of two entries of one directory: at every moment each name leads to one of the two. Durable
+/// when it returns.
+///
+/// # Errors
+/// If the file system cannot; then nothing has changed.
+pub fn exchange(one: &Path, other: &Path) -> Result<(), RollbackError> {
+    let failed = |act: &'static str, path: &Path| {
+        let path = Name::from(path.as_os_str());
+        move |source: io::Error| RollbackError::Io { act, path, source }
+    };
+    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+        .map_err(|error| failed("exchange the names of", one)(error.into()))?;
+    let Some(parent) = one.parent() else { return Ok(()) };
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the directory", parent))
+}
+
+/// Whether names can be exchanged in this directory, by doing it with two empty ones.
+///
+/// # Errors
+/// Why not.
+pub fn probe(parent: &Path) -> io::Result<()> {
+    let make = || tempfile::Builder::new().prefix(".lifeboat-probe-").tempdir_in(parent);
+    let (one, other) = (make()?, make()?);
+    rustix::fs::renameat_with(CWD, one.path(), CWD, other.path(), RenameFlags::EXCHANGE)?;
+    Ok(())
+}
+
+/// Whether files of this directory can share blocks, by trying it with two small ones.
+pub fn shares_blocks(parent: &Path) -> bool {
+    let try_it = || -> io::Result<()> {
+        let mut one = tempfile::tempfile_in(parent)?;
+        io::Write::write_all(&mut one, &[1; 4096])?;
+        let other = tempfile::tempfile_in(parent)?;
+        Ok(rustix::fs::ioctl_ficlone(&other, &one)?)
+    };
+    try_it().is_ok()
+}
+
+/// Mount points at a path or below it, from the table of this process.
+///
+/// # Errors
+/// If the table cannot be read.
+pub fn mounts_within(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    let table = fs::read("/proc/self/mountinfo")?;
+    let points = table.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4));
+    let mut found: Vec<_> =
+        points.map(|field| unescaped(field)).filter(|point| point.starts_with(root)).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+// The kernel writes blanks, tabs, newlines and backslashes in octal.
+fn unescaped(field: &[u8]) -> std::path::PathBuf {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < field.len() {
+        let octal = field.get(at + 1..at + 4).filter(|_| field[at] == b'\\');
+        let octal = octal.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        out.push(octal.unwrap_or(field[at]));
+        at += if octal.is_some() { 4 } else { 1 };
+    }
+    Name(out).as_os_str().into()
+}

@@ -1,0 +1,210 @@
+//! What is written down before each step, so that whoever comes later knows where it stood.
+//!
+//! Two facts decide after a crash: the stage, and which of the two directories has the application's name, told by its inode.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Pending, Way};
+use crate::base::Name;
+use crate::base::id::SnapshotId;
+use crate::base::time::Timestamp;
+use crate::state::{Lock, State, StateError};
+
+const JOURNAL: &str = "rollback.json";
+const LOCK: &str = "rollback.lock";
+const KEPT: &str = "rollback-kept.json";
+
+/// How far it is. Each is written before what it names begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The new tree is built beside the live one; the service runs.
+    Building,
+    /// The service is stopped.
+    Stopping,
+    /// Live data gets its names in the new tree; then the two directories change theirs.
+    Exchanging,
+    /// Files are rewritten in the live tree itself.
+    InPlace,
+    /// The service is started and looked at.
+    Starting,
+    /// It goes back to how it was.
+    Reverting,
+}
+
+impl Stage {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Stopping => "stopping",
+            Self::Exchanging => "exchanging",
+            Self::InPlace => "in-place",
+            Self::Starting => "starting",
+            Self::Reverting => "reverting",
+        }
+    }
+}
+
+/// One rollback on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Its id.
+    pub run_id: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// The live tree.
+    pub root: Name,
+    /// The other tree, which has the same parent.
+    pub beside: Name,
+    /// How the tree is brought there.
+    pub way: Way,
+    /// Where to.
+    pub snapshot: Option<SnapshotId>,
+    /// The snapshot of how it was before.
+    pub safety: Option<SnapshotId>,
+    /// The run that is undone.
+    pub undoes: Option<String>,
+    /// Why, for the record.
+    pub reason: Option<String>,
+    /// Whether the service ran.
+    pub was_running: bool,
+    /// Paths below the tree that are live data.
+    pub carried: Vec<Name>,
+    /// The inode of the directory that was the application before.
+    pub old_inode: u64,
+    /// The inode of the one that it is to be; 0 until that is built.
+    pub new_inode: u64,
+    /// In place: whether the tree was touched.
+    pub touched: bool,
+    /// How far it is.
+    pub stage: Stage,
+    /// What failed, once it goes back.
+    pub why: Option<String>,
+}
+
+/// Which directory has the application's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The one from before.
+    Old,
+    /// The new one.
+    New,
+    /// Neither.
+    Strange,
+}
+
+impl Journal {
+    /// Which directory has the application's name now.
+    pub fn standing(&self) -> Standing {
+        match inode(Path::new(self.root.as_os_str())) {
+            Some(found) if found == self.old_inode => Standing::Old,
+            Some(found) if self.new_inode != 0 && found == self.new_inode => Standing::New,
+            _ => Standing::Strange,
+        }
+    }
+
+    /// Writes the next stage down; when it returns, a power loss does not take it back.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn enter(&mut self, stage: Stage, state: &State) -> Result<(), StateError> {
+        self.stage = stage;
+        self.write(state)
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, state: &State) -> Result<(), StateError> {
+        state.write(JOURNAL, self)
+    }
+
+    /// It is over.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn close(state: &State) -> Result<(), StateError> {
+        state.remove(JOURNAL)
+    }
+
+    /// The one that has begun and not ended.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn open(state: &State) -> Result<Option<Self>, StateError> {
+        state.read(JOURNAL)
+    }
+
+    /// As others see it.
+    pub fn pending(&self, running: bool) -> Pending {
+        Pending {
+            run_id: self.run_id.clone(),
+            root: self.root.clone(),
+            stage: self.stage.word(),
+            since: self.started,
+            is_undo: self.undoes.is_some(),
+            running,
+        }
+    }
+}
+
+/// The inode of a directory, links not followed.
+pub fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir).map(|found| found.ino())
+}
+
+/// Held by whoever rolls back.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn lock(state: &State) -> Result<Option<Lock>, StateError> {
+    state.lock(LOCK)
+}
+
+/// The tree that was the application before the last rollback: what an undo goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The run that put it aside.
+    pub run_id: String,
+    /// Where it is.
+    pub path: Name,
+    /// Its inode.
+    pub inode: u64,
+    /// The snapshot that was taken of it.
+    pub snapshot: Option<SnapshotId>,
+    /// When it was put aside.
+    pub at: Timestamp,
+}
+
+impl Kept {
+    /// The one that is there.
+    ///
+    /// # Errors
+    /// If what is remembered cannot be read.
+    pub fn read(state: &State) -> Result<Option<Self>, StateError> {
+        let kept: Option<Self> = state.read(KEPT)?;
+        Ok(kept.filter(|kept| inode(Path::new(kept.path.as_os_str())) == Some(kept.inode)))
+    }
+
+    /// Remembers it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, state: &State) -> Result<(), StateError> {
+        state.write(KEPT, self)
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget(state: &State) -> Result<(), StateError> {
+        state.remove(KEPT)
+    }
+}

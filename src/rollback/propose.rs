@@ -1,0 +1,260 @@
+//! What a rollback would do, found out without doing any of it.
+
+use std::path::Path;
+
+use super::build::would_fetch;
+use super::choose::{Chosen, choose};
+use super::exchange::shares_blocks;
+use super::journal::Kept;
+use super::place::{Classes, far_databases, obstacle, obstacles};
+use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Subject, Way};
+use crate::base::Name;
+use crate::base::event::Observer;
+use crate::base::size;
+use crate::catalog::diff::{Change, Counts};
+use crate::catalog::live::{self, LiveError, diff_live};
+use crate::catalog::paths::{Part, absolute};
+use crate::database::{Facts, sqlite};
+use crate::repo::load::Condemned;
+use crate::repo::reader::ChunkReader;
+use crate::service::Service;
+use crate::sys::host::worker_count;
+use crate::sys::space::space;
+use crate::tree::exclude;
+use crate::verify::{self, Depth, Severity};
+
+/// So many changes are listed.
+const LISTED: usize = 20;
+/// Room that is left free besides what the new tree needs.
+const SPARE: u64 = 16 << 20;
+
+/// For a way to a snapshot.
+pub fn to_snapshot(
+    subject: &Subject<'_>,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<(Proposal, Chosen), RollbackError> {
+    let chosen = choose(subject, options.goal)?;
+    let classes = Classes::of(subject.plan, options.keep_databases)?;
+    let mut stops = obstacles(subject, &classes);
+    if options.way == Way::InPlace {
+        stops.retain(|stop| !stop.in_place_helps);
+    }
+    if !options.keep_databases {
+        stops.extend(far_databases(subject.plan));
+    }
+    stops.extend(unsound(subject, &chosen, observer)?);
+    let root = subject.plan.root();
+    let (changes, listed) = changes(subject, &chosen, observer)?;
+    let statistics = &chosen.snapshot.document.statistics;
+    let fetched = would_fetch(subject, &chosen, observer)?.bytes;
+    let parent = root.parent().unwrap_or(&root);
+    let reflink = options.way == Way::Exchange && shares_blocks(parent);
+    let room = match (options.way, reflink) {
+        (Way::InPlace, _) | (_, true) => fetched,
+        (Way::Exchange, false) => statistics.bytes,
+    };
+    stops.extend(no_room(parent, room, statistics.files));
+    let databases = databases(subject, &chosen, options, &mut stops);
+    let mut notes = chosen.notes.clone();
+    if Service::of(subject.plan).is_none() {
+        notes.push("the plan has no [service]: nothing is stopped and nothing is started".to_owned());
+    }
+    if !options.safety {
+        notes.push("no safety snapshot is taken: what is live now is kept only beside the tree".to_owned());
+    }
+    if options.way == Way::InPlace {
+        notes.push(
+            "in place is not atomic: until it is done, the tree is neither the old one nor the new one"
+                .to_owned(),
+        );
+    }
+    if chosen.snapshot.forgotten {
+        notes.push("this snapshot was forgotten; the next prune may remove it".to_owned());
+    }
+    let proposal = Proposal {
+        root: Name::from(root.as_os_str()),
+        is_undo: false,
+        snapshot: Some(chosen.snapshot.id),
+        taken: Some(chosen.snapshot.document.started),
+        drilled: chosen.drilled,
+        chosen: chosen.why.clone(),
+        way: options.way,
+        changes,
+        listed,
+        carried: classes.carried,
+        dropped: classes.dropped,
+        databases,
+        entries: statistics.files,
+        bytes: statistics.bytes,
+        fetched,
+        room,
+        reflink,
+        last_took: chosen.last_took,
+        notes,
+        obstacles: stops,
+        undoes: None,
+    };
+    Ok((proposal, chosen))
+}
+
+/// For the way forward again.
+pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, RollbackError> {
+    let kept = Kept::read(subject.state)?.ok_or_else(|| {
+        RollbackError::NothingToUndo("there is no rollback to undo: no earlier tree is kept".to_owned())
+    })?;
+    let root = subject.plan.root();
+    let classes = Classes::of(subject.plan, options.keep_databases)?;
+    let mut stops = obstacles(subject, &classes);
+    if Path::new(kept.path.as_os_str()).parent() != root.parent() {
+        stops.push(obstacle(
+            format!("{} does not lie beside the tree", kept.path),
+            "the application was moved since; move the earlier tree beside it",
+        ));
+    }
+    Ok(Proposal {
+        root: Name::from(root.as_os_str()),
+        is_undo: true,
+        snapshot: kept.snapshot,
+        taken: Some(kept.at),
+        drilled: None,
+        chosen: format!("the tree that the rollback {} put aside", kept.run_id),
+        way: Way::Exchange,
+        changes: Counts::default(),
+        listed: Vec::new(),
+        carried: classes.carried,
+        dropped: Vec::new(),
+        databases: Vec::new(),
+        entries: 0,
+        bytes: 0,
+        fetched: 0,
+        room: 0,
+        reflink: false,
+        last_took: None,
+        notes: Vec::new(),
+        obstacles: stops,
+        undoes: Some(kept.run_id),
+    })
+}
+
+// A snapshot that does not verify, or that is not whole.
+fn unsound(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    observer: &dyn Observer,
+) -> Result<Vec<Obstacle>, RollbackError> {
+    let id = chosen.snapshot.id;
+    let mut found = Vec::new();
+    let statistics = &chosen.snapshot.document.statistics;
+    if chosen.snapshot.document.is_partial() {
+        found.push(obstacle(
+            format!(
+                "the snapshot {} is not whole: {} could not be read and {} never held still",
+                id.short(),
+                statistics.skipped,
+                statistics.torn
+            ),
+            "choose another snapshot; lifeboat show names what is missing",
+        ));
+    }
+    let options = verify::Options {
+        depth: Depth::Structure,
+        snapshots: Some(vec![id]),
+        workers: worker_count(),
+        ..verify::Options::default()
+    };
+    let report = verify::verify(subject.repo, &options, observer)?;
+    let bad = report
+        .problems
+        .iter()
+        .find(|problem| problem.severity() == Severity::DataLoss && problem.snapshots().contains(&id));
+    if let Some(problem) = bad {
+        found.push(obstacle(
+            format!("the snapshot {} does not verify: {}", id.short(), problem.text()),
+            "choose another snapshot; lifeboat verify --deep says which are whole",
+        ));
+    }
+    Ok(found)
+}
+
+fn changes(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    observer: &dyn Observer,
+) -> Result<(Counts, Vec<String>), RollbackError> {
+    let loaded = subject.repo.load(Condemned::Use)?;
+    let mut chunks = ChunkReader::new(subject.repo.store(), &loaded.index, 4)?;
+    let root = &chosen.snapshot.document.roots[chosen.placement.root];
+    let parts = [Part { root, top: chosen.placement.subtree.clone() }];
+    let app = &subject.plan.app;
+    let patterns =
+        [&app.exclude, &app.keep_on_rollback, &app.rebuild].into_iter().flatten().cloned().collect();
+    let excludes = exclude::Options { patterns, ..exclude::Options::default() };
+    let options = live::Options { excludes, threads: worker_count(), ..live::Options::default() };
+    let mut listed = Vec::new();
+    let mut keep = |change: &Change<'_>| {
+        if listed.len() < LISTED {
+            let path = Name(absolute(change.root, change.path));
+            listed.push(format!("{}  {path}", change.kind.letter()));
+        }
+        Ok(())
+    };
+    let outcome =
+        diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|error| match error {
+            LiveError::Repo(error) => RollbackError::Repo(error),
+            other => RollbackError::Strange(other.to_string()),
+        })?;
+    Ok((outcome.counts, listed))
+}
+
+fn no_room(parent: &Path, bytes: u64, entries: u64) -> Option<Obstacle> {
+    let free = space(parent).ok()?;
+    let next = "free some room, or give --in-place, which needs only what differs";
+    let shown = Name::from(parent.as_os_str());
+    if free.free_bytes < bytes.saturating_add(SPARE) {
+        let (have, want) = (size::bytes(free.free_bytes), size::bytes(bytes.saturating_add(SPARE)));
+        let what = format!("the new tree needs {want} in {shown}, and {have} are free");
+        return Some(Obstacle { what, next: next.to_owned(), in_place_helps: true });
+    }
+    if free.total_inodes > 0 && free.free_inodes < entries {
+        let what =
+            format!("the new tree needs {entries} inodes in {shown}, and {} are free", free.free_inodes);
+        return Some(Obstacle { what, next: next.to_owned(), in_place_helps: true });
+    }
+    None
+}
+
+fn databases(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    options: &Options,
+    stops: &mut Vec<Obstacle>,
+) -> Vec<DatabaseFate> {
+    let mut found = Vec::new();
+    for database in &chosen.snapshot.document.databases {
+        let path = database.path.clone();
+        if !Path::new(path.as_os_str()).starts_with(subject.plan.root()) {
+            continue;
+        }
+        let Ok(live) = sqlite::look(Path::new(path.as_os_str())) else { continue };
+        let saved = Facts {
+            schema: database.schema.clone(),
+            user_version: database.user_version,
+            tables: database.tables.clone(),
+            uncounted: database.uncounted,
+        };
+        let differences = saved.differences(&live);
+        let is_planned = subject.plan.database.iter().any(|planned| {
+            planned.path.as_ref().is_some_and(|p| subject.plan.path(p).as_os_str() == path.as_os_str())
+        });
+        let kept = options.keep_databases && is_planned;
+        if kept && (saved.schema != live.schema || saved.user_version != live.user_version) {
+            stops.push(obstacle(
+                format!("the database {path} has another schema than the application of the snapshot knows"),
+                "leave out --keep-databases, so that the database goes back too",
+            ));
+        }
+        found.push(DatabaseFate { path, kept, differences });
+    }
+    found
+}

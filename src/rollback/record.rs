@@ -1,0 +1,98 @@
+//! What a rollback leaves in the logbook.
+
+use std::path::PathBuf;
+
+use super::run::Run;
+use super::types::{Ended, Outcome, Way};
+use crate::base::id::SnapshotId;
+use crate::drill::facts;
+use crate::evidence::{
+    self, Cleanup, Evidence, Isolation, Kind, Measured, Objectives, SCHEMA, Seconds, SnapshotFacts, Verdict,
+};
+
+/// Writes the record, and says what came of it.
+pub fn outcome(run: Run<'_>, ended: Ended) -> Outcome {
+    let is_done = ended == Ended::Done;
+    let (before, snapshot) = (run.journal.safety, run.journal.snapshot);
+    let after = if is_done { snapshot } else { None };
+    let kept =
+        (is_done && run.journal.way == Way::Exchange).then(|| PathBuf::from(run.journal.beside.as_os_str()));
+    let mut evidence = of(&run, &ended, after);
+    let recorded = evidence::append(run.subject.repo, run.subject.key, &mut evidence);
+    let not_recorded = recorded.err().map(|error| error.to_string());
+    Outcome { ended, evidence, not_recorded, before, after, downtime: run.downtime, kept }
+}
+
+fn of(run: &Run<'_>, ended: &Ended, after: Option<SnapshotId>) -> Evidence {
+    let (subject, journal) = (run.subject, &run.journal);
+    let goal = journal.snapshot.map_or_else(|| "how it was".to_owned(), |id| id.short());
+    let what = match &journal.undoes {
+        Some(undone) => format!("undo of the rollback {undone}"),
+        None => format!("back to {goal} ({})", journal.way.word()),
+    };
+    let how = match ended {
+        Ended::Done => String::new(),
+        Ended::Reverted { why } => format!("; taken back: {why}"),
+        Ended::Broken { why, .. } => format!("; broken: {why}"),
+    };
+    let reason = journal.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let faults = match ended {
+        // that a rollback was cut off before anything was touched is not the application's fault
+        Ended::Reverted { why } if run.recorder.steps.iter().all(|s| s.result == evidence::Outcome::Pass) => {
+            vec![why.clone()]
+        }
+        _ => Vec::new(),
+    };
+    Evidence {
+        schema: SCHEMA.to_owned(),
+        run_id: journal.run_id.clone(),
+        kind: Kind::Rollback,
+        app: subject.plan.name(),
+        scenario: format!("{what}{reason}{how}"),
+        started: journal.started,
+        finished: subject.repo.clock().now(),
+        tool: facts::tool(&subject.program),
+        host: facts::host(),
+        operator: facts::operator(subject.sudo_user.clone()),
+        participants: Vec::new(),
+        approver: None,
+        config_sha256: subject.plan_sha256.clone(),
+        snapshot: journal.safety.and_then(|id| snapshot_facts(run, id)),
+        after: after.map(SnapshotId::to_hex),
+        objectives: Objectives::default(),
+        measured: Measured {
+            recovery_s: run.downtime.map(Seconds::new),
+            phases: run.recorder.phases.clone(),
+            ..Measured::default()
+        },
+        isolation: Isolation::default(),
+        steps: run.recorder.steps.clone(),
+        checks: run.recorder.checks.clone(),
+        faults,
+        self_test: Vec::new(),
+        not_tested: Vec::new(),
+        verdict: Verdict::Inconclusive,
+        reasons: Vec::new(),
+        cap: None,
+        objectives_met: None,
+        deviations: run.notes.clone(),
+        production: None,
+        cleanup: Cleanup { proved: true, leftovers: Vec::new() },
+        follow_ups: Vec::new(),
+        seal: None,
+    }
+}
+
+fn snapshot_facts(run: &Run<'_>, id: SnapshotId) -> Option<SnapshotFacts> {
+    let document = run.subject.repo.document(id).ok()?;
+    Some(SnapshotFacts {
+        id: id.to_hex(),
+        taken_at: document.started,
+        consistent_at: document.databases.iter().map(|database| database.at).min(),
+        files: document.statistics.files,
+        bytes: document.statistics.bytes,
+        root_hash: None,
+        repository: document.repository,
+        same_as_last_drill: false,
+    })
+}

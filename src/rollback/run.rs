@@ -1,0 +1,414 @@
+//! The steps: forward, and back again by itself when one of them fails.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::build;
+use super::carry::{carry, clear};
+use super::choose::{Chosen, SAFETY_TAG};
+use super::exchange::exchange;
+use super::journal::{Journal, Kept, Stage, Standing, inode};
+use super::place::Classes;
+use super::types::{Ended, Options, Outcome, Proposal, RollbackError, Subject, Way};
+use crate::base::Name;
+use crate::base::event::{Event, Observer, Step};
+use crate::base::id::SnapshotId;
+use crate::check::{self, Check};
+use crate::drill::recorder::{Recorder, Result as StepResult};
+use crate::evidence::Outcome as StepOutcome;
+use crate::logbook::{self, Act};
+use crate::repo::writer::DEFAULT_LEVEL;
+use crate::restore::Selection;
+use crate::service::Service;
+use crate::snapshot::{self, SnapshotError};
+use crate::state::Lock;
+use crate::sys::host::{self, worker_count};
+use crate::tree::exclude;
+
+/// Passes everything on, and never wants an end: past the stop of the service there is only forward or back.
+struct Resolute<'a>(&'a dyn Observer);
+
+impl Observer for Resolute<'_> {
+    fn event(&self, event: Event<'_>) {
+        self.0.event(event);
+    }
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// A rollback under way.
+pub struct Run<'a> {
+    pub(super) subject: &'a Subject<'a>,
+    observer: &'a dyn Observer,
+    service: Option<Service>,
+    pub(super) journal: Journal,
+    pub(super) recorder: Recorder,
+    pub(super) notes: Vec<String>,
+    stopped: Option<Instant>,
+    pub(super) downtime: Option<Duration>,
+    _lock: Lock,
+}
+
+impl<'a> Run<'a> {
+    /// One whose journal this is.
+    pub fn new(subject: &'a Subject<'a>, journal: Journal, lock: Lock, observer: &'a dyn Observer) -> Self {
+        let service = Service::of(subject.plan).map(|service| service.remembering(subject.state.clone()));
+        Self {
+            subject,
+            observer,
+            service,
+            journal,
+            recorder: Recorder::new(Vec::new()),
+            notes: Vec::new(),
+            stopped: None,
+            downtime: None,
+            _lock: lock,
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.journal.root.as_os_str().into()
+    }
+
+    fn beside(&self) -> PathBuf {
+        self.journal.beside.as_os_str().into()
+    }
+
+    fn phase(&mut self, name: &'static str, counted: bool) {
+        self.recorder.phase(name, counted);
+        self.observer.event(Event::Started { step: Step::Drill(name), bytes: None });
+        self.observer.event(Event::Finished);
+    }
+
+    fn note_step(&mut self, name: &str, began: Instant, failed: Option<String>) {
+        let result = failed.map_or_else(StepResult::pass, |why| StepResult::of(StepOutcome::Fail, why));
+        self.recorder.step(name, began, result);
+    }
+
+    /// The whole way. What fails before the service is stopped is an error, and nothing was touched.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn forward(
+        mut self,
+        proposal: &Proposal,
+        options: &Options,
+        chosen: Option<&Chosen>,
+    ) -> Result<Outcome, RollbackError> {
+        self.journal.enter(Stage::Building, self.subject.state)?;
+        if let Err(error) = self.prepare(options, chosen) {
+            self.clear_away();
+            Journal::close(self.subject.state)?;
+            return Err(error);
+        }
+        match self.cross(proposal, chosen) {
+            Ok(()) => {}
+            Err(why) => return Ok(self.back(why)),
+        }
+        Ok(self.arrive())
+    }
+
+    // Everything that can be done while the service runs.
+    fn prepare(&mut self, options: &Options, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
+        if options.safety {
+            self.phase("safety snapshot", false);
+            let began = Instant::now();
+            let id = self.safety().map_err(|error| match error {
+                SnapshotError::Interrupted => RollbackError::Interrupted,
+                other => RollbackError::Safety(other),
+            })?;
+            self.journal.safety = Some(id);
+            self.note_step(&format!("snapshot {} of how it was", id.short()), began, None);
+        }
+        let beside = self.beside();
+        if let (Some(chosen), Way::Exchange) = (chosen, self.journal.way) {
+            self.phase("build", false);
+            let began = Instant::now();
+            let taken = build::build(self.subject, chosen, &beside, self.observer)?;
+            let shared = if taken.shared > 0 { ", their blocks shared" } else { "" };
+            let name = format!(
+                "build the new tree: {} of {} files taken over{shared}",
+                taken.files, chosen.snapshot.document.statistics.files
+            );
+            self.note_step(&name, began, None);
+        }
+        if self.journal.way == Way::Exchange {
+            let found = inode(&beside).ok_or_else(|| {
+                RollbackError::Strange(format!("{} is gone", Name::from(beside.as_os_str())))
+            })?;
+            self.journal.new_inode = found;
+        }
+        if self.observer.interrupted() {
+            return Err(RollbackError::Interrupted);
+        }
+        self.journal.write(self.subject.state)?;
+        Ok(())
+    }
+
+    fn safety(&self) -> Result<SnapshotId, SnapshotError> {
+        let subject = self.subject;
+        let patterns = subject.plan.app.exclude.clone();
+        let reason = format!("before the rollback {}", self.journal.run_id);
+        let options = snapshot::Options {
+            roots: vec![subject.plan.root()],
+            excludes: exclude::Options { patterns, ..exclude::Options::default() },
+            tags: vec![Name::from(SAFETY_TAG)],
+            reason: Some(Name::from(reason.as_str())),
+            host: host::host_name(),
+            user: host::user_name(),
+            level: DEFAULT_LEVEL,
+            workers: worker_count(),
+            ..snapshot::Options::default()
+        };
+        let head = logbook::head(subject.repo)?;
+        let outcome = snapshot::take(subject.repo, subject.key, head, &options, self.observer)?;
+        let id = outcome.id.ok_or_else(|| std::io::Error::other("no snapshot came of it"))?;
+        let body = serde_json::json!({"snapshot": id, "reason": reason, "statistics": outcome.statistics});
+        let (host, user) = (host::host_name(), host::user_name());
+        // it is there all the same, and the record of the rollback names it
+        let _ =
+            logbook::append(subject.repo, subject.key, Act { kind: "snapshot".to_owned(), host, user, body });
+        Ok(id)
+    }
+
+    // From the stop of the service to the exchange. An error is why it must go back.
+    fn cross(&mut self, proposal: &Proposal, chosen: Option<&Chosen>) -> Result<(), String> {
+        let state = self.subject.state;
+        self.phase("stop", true);
+        self.journal.was_running = self.service.as_ref().is_some_and(|s| s.state().is_running());
+        self.journal.enter(Stage::Stopping, state).map_err(|e| e.to_string())?;
+        self.stopped = self.service.as_ref().map(|_| Instant::now());
+        self.stop()?;
+        self.phase("exchange", true);
+        let began = Instant::now();
+        let keeps = proposal.databases.iter().any(|database| database.kept);
+        // what came up since the proposal is carried too
+        let classes = Classes::of(self.subject.plan, keeps).map_err(|e| e.to_string())?;
+        self.journal.carried = classes.carried.clone();
+        if self.journal.way == Way::InPlace {
+            self.journal.touched = true;
+            self.journal.enter(Stage::InPlace, state).map_err(|e| e.to_string())?;
+            let Some(chosen) = chosen else { return Err("there is no snapshot to go to".to_owned()) };
+            let done = self.rewrite(chosen, &classes);
+            self.note_step("rewrite the tree in place", began, done.as_ref().err().cloned());
+            return done;
+        }
+        self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
+        let (root, beside) = (self.root(), self.beside());
+        let done = carry(&root, &beside, &self.journal.carried).and_then(|()| exchange(&root, &beside));
+        let done = done.map_err(|error| causes(&error));
+        self.note_step("carry live data over and exchange the trees", began, done.as_ref().err().cloned());
+        done
+    }
+
+    fn rewrite(&self, chosen: &Chosen, classes: &Classes) -> Result<(), String> {
+        let app = &self.subject.plan.app;
+        let mut patterns: Vec<String> =
+            [&app.exclude, &app.keep_on_rollback, &app.rebuild].into_iter().flatten().cloned().collect();
+        patterns.extend(classes.carried.iter().map(|path| format!("/{path}")));
+        let selection = Selection::new(&[], &patterns)?;
+        build::in_place(self.subject, chosen, selection, &Resolute(self.observer)).map_err(|e| causes(&e))
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        let Some(service) = &self.service else { return Ok(()) };
+        let began = Instant::now();
+        let stopped = service.stop(&Resolute(self.observer));
+        let failed = stopped.as_ref().err().map(|error| format!("{error}\n{}", error.output));
+        self.note_step("stop the service", began, failed.clone());
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let Some(service) = self.service.clone().filter(|_| self.journal.was_running) else { return Ok(()) };
+        let began = Instant::now();
+        let started = match service.state().is_running() {
+            // it was started before this run was cut off
+            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()),
+            false => service.start(&Resolute(self.observer)).map(|_| ()),
+        };
+        let failed = started.as_ref().err().map(|error| format!("{error}\n{}", error.output));
+        self.note_step("start the service", began, failed.clone());
+        match failed {
+            Some(why) => Err(why),
+            None => {
+                self.downtime = self.stopped.map(|stopped| stopped.elapsed());
+                Ok(())
+            }
+        }
+    }
+
+    /// From the exchange on: start, look, and done, or back.
+    pub fn arrive(mut self) -> Outcome {
+        self.phase("start", true);
+        if let Err(error) = self.journal.enter(Stage::Starting, self.subject.state) {
+            return self.back(error.to_string());
+        }
+        if let Err(why) = self.start() {
+            return self.back(why);
+        }
+        self.phase("checks", false);
+        if let Err(why) = self.look() {
+            return self.back(why);
+        }
+        self.keep();
+        self.over(Ended::Done)
+    }
+
+    // The checks that decide are those that a hotfix watches; what others say is told.
+    fn look(&mut self) -> Result<(), String> {
+        if !self.journal.was_running {
+            if self.service.is_some() {
+                self.notes.push("the service did not run before, and was not started".to_owned());
+            }
+            return Ok(());
+        }
+        let plan = self.subject.plan;
+        let decides = |check: &Check| match &plan.hotfix.checks {
+            Some(names) => names.iter().any(|name| name == check.name()),
+            None => false,
+        };
+        let all: Vec<&Check> = plan.check.iter().collect();
+        let context = check::Context::new(plan.directory());
+        for (check, verdict) in all.iter().zip(check::run_all(&all, &context)) {
+            if verdict.outcome == check::Outcome::Pass {
+                self.recorder.check(&verdict);
+            } else if decides(check) && verdict.required {
+                self.recorder.check(&verdict);
+                return Err(format!("check {:?}: {}", verdict.name, verdict.reason));
+            } else {
+                self.notes.push(format!("check {:?} does not pass: {}", verdict.name, verdict.reason));
+            }
+        }
+        Ok(())
+    }
+
+    // The earlier tree stays beside the new one for an undo; one from before that is not needed any more.
+    fn keep(&mut self) {
+        if self.journal.way == Way::InPlace {
+            return;
+        }
+        let earlier = Kept::read(self.subject.state).ok().flatten();
+        let kept = Kept {
+            run_id: self.journal.run_id.clone(),
+            path: self.journal.beside.clone(),
+            inode: self.journal.old_inode,
+            snapshot: self.journal.safety,
+            at: self.subject.repo.clock().now(),
+        };
+        if let Err(error) = kept.write(self.subject.state) {
+            self.notes
+                .push(format!("the earlier tree is at {} and undo does not know it: {error}", kept.path));
+            return;
+        }
+        let other = earlier.filter(|earlier| earlier.path != kept.path);
+        if let Some(Err(error)) = other.map(|other| clear(Path::new(other.path.as_os_str()))) {
+            self.notes.push(causes(&error));
+        }
+    }
+
+    /// Back to how it was before.
+    pub fn back(mut self, why: String) -> Outcome {
+        self.phase("back", true);
+        self.journal.why = Some(why.clone());
+        // what is not written down is found out by the inodes
+        let _ = self.journal.enter(Stage::Reverting, self.subject.state);
+        match self.undo_steps() {
+            Ok(()) => {
+                self.clear_away();
+                self.over(Ended::Reverted { why })
+            }
+            Err(trouble) => {
+                let (root, beside) = (&self.journal.root, &self.journal.beside);
+                let commands = match self.journal.standing() {
+                    Standing::New => vec![
+                        format!("ls -ld {root} {beside}   # the new tree, and the one from before"),
+                        "lifeboat rollback --abort".to_owned(),
+                    ],
+                    _ => vec![
+                        format!("ls -ld {root} {beside}"),
+                        "start the service by hand, then: lifeboat rollback --abort".to_owned(),
+                    ],
+                };
+                self.over(Ended::Broken {
+                    why: format!("{why}; and the way back failed: {trouble}"),
+                    commands,
+                })
+            }
+        }
+    }
+
+    fn undo_steps(&mut self) -> Result<(), String> {
+        if self.journal.way == Way::InPlace {
+            if self.journal.touched {
+                self.stop()?;
+                self.rewrite_back()?;
+            }
+            return self.start();
+        }
+        match self.journal.standing() {
+            Standing::Strange => {
+                return Err(format!("{} is neither the earlier tree nor the new one", self.journal.root));
+            }
+            Standing::Old => {}
+            Standing::New => {
+                self.stop()?;
+                let began = Instant::now();
+                let (root, beside) = (self.root(), self.beside());
+                // with what was written since
+                let done = carry(&root, &beside, &self.journal.carried)
+                    .and_then(|()| exchange(&root, &beside))
+                    .map_err(|error| causes(&error));
+                self.note_step("exchange the trees back", began, done.as_ref().err().cloned());
+                done?;
+            }
+        }
+        self.start()
+    }
+
+    fn rewrite_back(&mut self) -> Result<(), String> {
+        let safety = self.journal.safety.ok_or("there is no safety snapshot to go back to")?;
+        let goal = super::types::Goal::Snapshot(safety);
+        let chosen = super::choose::choose(self.subject, goal).map_err(|e| causes(&e))?;
+        let classes = Classes { carried: self.journal.carried.clone(), ..Classes::default() };
+        let began = Instant::now();
+        let done = self.rewrite(&chosen, &classes);
+        self.note_step("rewrite the tree as it was before", began, done.as_ref().err().cloned());
+        done
+    }
+
+    /// Removes the tree that was built, if it is not the application, and not one that an undo needs.
+    pub fn clear_away(&mut self) {
+        let is_ours = self.journal.undoes.is_none() && self.journal.way == Way::Exchange;
+        if is_ours
+            && self.journal.standing() == Standing::Old
+            && let Err(error) = clear(&self.beside())
+        {
+            self.notes.push(causes(&error));
+        }
+    }
+
+    fn over(mut self, ended: Ended) -> Outcome {
+        self.recorder.end_phase();
+        if !matches!(ended, Ended::Broken { .. })
+            && let Err(error) = Journal::close(self.subject.state)
+        {
+            self.notes.push(format!("it is over, and the journal could not be removed: {error}"));
+        }
+        super::record::outcome(self, ended)
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
