@@ -30,6 +30,7 @@ pub mod evidence;
 
 // the plan and its checks
 pub mod check;
+pub mod health;
 pub mod plan;
 
 // operations: neighbours that do not know each other
