@@ -33,6 +33,9 @@ pub mod check;
 pub mod health;
 pub mod plan;
 
+// the application's start and stop
+pub mod service;
+
 // operations: neighbours that do not know each other
 pub mod catalog;
 pub mod repair;
@@ -43,6 +46,12 @@ pub mod verify;
 
 // the rehearsal, which stands on all of them
 pub mod drill;
+
+// the living application back to a snapshot
+pub mod rollback;
+
+// the guarded change
+pub mod guard;
 
 // the terminal
 pub mod cli;

@@ -10,11 +10,13 @@ pub mod judge;
 mod kinds;
 pub mod line_time;
 pub mod run;
+mod together;
 pub mod value;
 pub mod verdict;
 
 pub use config::{Check, Common, KINDS, Kind, PortName};
 pub use run::{Context, Mark};
+pub use together::run_all;
 pub use verdict::{Outcome, Verdict};
 
 #[cfg(test)]

@@ -112,7 +112,8 @@ impl Check {
             attempts,
             took: began.elapsed().as_secs_f64(),
             last_took: last_took.as_secs_f64(),
-            mark: found.mark,
+            mark: found.mark.map(|mark| *mark),
+            forbidden: found.forbidden,
         }
     }
 

@@ -59,6 +59,9 @@ pub struct Verdict {
     /// A log check: where the next reading begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
+    /// A log check: how many forbidden lines it read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<u64>,
 }
 
 /// What one try found.
@@ -68,13 +71,15 @@ pub(super) struct Found {
     pub reason: String,
     pub observed: String,
     pub expected: String,
-    pub mark: Option<Mark>,
+    // in a box, as few have one
+    pub mark: Option<Box<Mark>>,
+    pub forbidden: Option<u64>,
 }
 
 impl Found {
     pub fn new(outcome: Outcome, reason: impl Into<String>) -> Self {
         let (observed, expected) = (String::new(), String::new());
-        Self { outcome, reason: reason.into(), observed, expected, mark: None }
+        Self { outcome, reason: reason.into(), observed, expected, mark: None, forbidden: None }
     }
 
     pub fn pass(reason: impl Into<String>) -> Self {

@@ -36,13 +36,15 @@ pub struct Context {
     global: Global,
     // set when the first observer is made
     stop: OnceCell<Arc<AtomicBool>>,
+    // a plan that stands for the file
+    plan: OnceCell<Plan>,
     clock: Clock,
 }
 
 impl Context {
     /// For one run of the program.
     pub fn new(global: Global) -> Self {
-        Self { global, stop: OnceCell::new(), clock: Clock::System }
+        Self { global, stop: OnceCell::new(), plan: OnceCell::new(), clock: Clock::System }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
@@ -80,6 +82,9 @@ impl Context {
     /// # Errors
     /// If there is none, or it is wrong.
     pub fn load_plan(&self) -> Result<Plan, PlanError> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan.clone());
+        }
         match &self.global.config {
             Some(path) => Plan::load(path),
             None => {
@@ -89,11 +94,34 @@ impl Context {
         }
     }
 
+    /// Where the plan is, or would be.
+    ///
+    /// # Errors
+    /// If the current directory is unknown.
+    pub fn plan_file(&self) -> Result<PathBuf, CommandError> {
+        let here =
+            || std::env::current_dir().map_err(CommandError::io("could not find out the current directory"));
+        match &self.global.config {
+            Some(path) => absolute(path),
+            None => Ok(Plan::locate(&here()?).unwrap_or(here()?.join(crate::plan::FILE))),
+        }
+    }
+
+    /// Uses this plan from here on, whatever is in its file.
+    pub fn use_plan(&self, plan: Plan) {
+        // the first one stays
+        let _ = self.plan.set(plan);
+    }
+
+    /// What this host remembers of every application.
+    pub fn states(&self) -> Vec<State> {
+        env::state_dir().map(|base| State::all(&base)).unwrap_or_default()
+    }
+
     /// What this host remembers of the plan's application.
     ///
     /// # Errors
     /// If nothing says where that is.
-    #[allow(dead_code, reason = "rollback and health come to it next")]
     pub fn state(&self, plan: &Plan) -> Result<State, CommandError> {
         let base = env::state_dir().ok_or_else(|| {
             CommandError::new(Exit::Failed, "there is no directory for what is remembered between runs")
@@ -206,7 +234,11 @@ impl Context {
 
     /// Shows what an operation says, and tells it when to stop.
     pub fn observer(&self) -> Box<dyn Observer> {
-        let show = if self.json() {
+        progress::observer(self.show(), self.stop())
+    }
+
+    fn show(&self) -> Show {
+        if self.json() {
             Show::Json
         } else if self.global.quiet {
             Show::Notices
@@ -214,8 +246,26 @@ impl Context {
             Show::Bar
         } else {
             Show::Lines
-        };
-        progress::observer(show, self.stop())
+        }
+    }
+
+    /// As [`Self::observer`], for a command that hears signals itself.
+    pub fn observer_until(&self, stop: Arc<AtomicBool>) -> Box<dyn Observer> {
+        progress::observer(self.show(), stop)
+    }
+
+    /// True if people are told as little as possible.
+    pub fn quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// What makes another run of this program use the same plan and repository.
+    ///
+    /// # Errors
+    /// If nobody says where the repository is.
+    pub fn same_again(&self, plan: &Plan) -> Result<Vec<OsString>, CommandError> {
+        let (file, repo) = (plan.file().as_os_str().to_owned(), self.location()?.into_os_string());
+        Ok(vec!["--config".into(), file, "--repo".into(), repo])
     }
 
     /// Shows notices only, on stderr: for commands that write their results while they work.

@@ -9,7 +9,6 @@ pub const REPOSITORY: &str = "LIFEBOAT_REPOSITORY";
 /// The file with the writer's key, unless it is at its usual place.
 pub const WRITER_KEY: &str = "LIFEBOAT_WRITER_KEY";
 /// Where what a host remembers of applications lies, unless it is at its usual place.
-#[allow(dead_code, reason = "rollback and health come to it next")]
 pub const STATE_DIR: &str = "LIFEBOAT_STATE_DIR";
 
 // An empty variable is one that is not set: that is what shells make of `X= command`.
@@ -38,7 +37,6 @@ fn config_dir(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> 
 }
 
 /// The directory of what is remembered of applications on this host; `None` if nothing says where.
-#[allow(dead_code, reason = "rollback and health come to it next")]
 pub fn state_dir() -> Option<PathBuf> {
     if let Some(directory) = variable(STATE_DIR) {
         return Some(PathBuf::from(directory)).filter(|path| path.is_absolute());

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::base::code::Exit;
@@ -23,6 +23,29 @@ pub fn install() -> io::Result<Arc<AtomicBool>> {
         flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+/// What has come so far, for a command that decides itself what each signal means.
+#[derive(Clone, Default)]
+pub struct Heard {
+    /// SIGINT; whoever has heard it may lower the flag.
+    pub interrupt: Arc<AtomicBool>,
+    /// SIGTERM.
+    pub end: Arc<AtomicBool>,
+    /// SIGHUP: the terminal is gone.
+    pub hangup: Arc<AtomicBool>,
+}
+
+/// Listens from now on; no signal ends the program any more.
+///
+/// # Errors
+/// If the system refuses the handlers.
+pub fn hear() -> io::Result<Heard> {
+    let heard = Heard::default();
+    for (signal, to) in [(SIGINT, &heard.interrupt), (SIGTERM, &heard.end), (SIGHUP, &heard.hangup)] {
+        flag::register(signal, Arc::clone(to))?;
+    }
+    Ok(heard)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 mod copy;
 mod databases;
 mod environment;
-mod facts;
+pub mod facts;
 mod production;
-mod recorder;
+pub mod recorder;
 mod rehearsal;
 pub mod sabotage;
 pub mod scratch;

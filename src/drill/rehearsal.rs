@@ -1,5 +1,6 @@
 //! The order of a rehearsal.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,9 @@ use crate::evidence::{
 };
 use crate::plan::Plan;
 use crate::restore::{Placement, place};
+use crate::service::ready::{self, NotReady, Wait};
 use crate::sys::space::space;
 
-/// Between two looks whether the server is ready.
-const PAUSE: Duration = Duration::from_millis(50);
 /// No drill takes longer, whatever the plan allows.
 const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 
@@ -215,11 +215,7 @@ impl Run<'_> {
             (ready, Some(service)) if ready.is_empty() => &service.ready,
             (ready, _) => ready,
         };
-        if names.is_empty() {
-            let asks = |check: &&Check| matches!(check.kind, CheckKind::Http(_) | CheckKind::Port(_));
-            return plan.check.iter().filter(|c| c.common.required).filter(asks).collect();
-        }
-        names.iter().filter_map(|name| plan.check_named(name)).collect()
+        ready::checks(plan, names)
     }
 
     // From the repository to a service that was looked at, and gone again. What is left over.
@@ -459,44 +455,35 @@ impl Run<'_> {
     // Ready is what was seen so often in a row: a server that dies after its first answer is not.
     fn wait_until_ready(&mut self, stage: &mut Stage<'_>) -> bool {
         let drill = &self.subject.plan.drill;
-        let checks: Vec<Check> = self
-            .ready_checks()
-            .into_iter()
-            .cloned()
-            .map(|mut check| {
-                check.common.retries = 0;
-                check
-            })
-            .collect();
+        let checks: Vec<Check> = self.ready_checks().into_iter().cloned().collect();
         let patience = self.within(drill.ready_timeout.0);
         let patience = self.spoil.as_ref().map_or(patience, |spoil| patience.min(spoil.patience));
         let began = Instant::now();
-        let (mut row, mut last) = (0, String::new());
-        let trouble = loop {
-            if self.observer.interrupted() {
-                self.recorder.fault("interrupted");
-                break "interrupted".to_owned();
-            }
-            match stage.server_ended() {
-                Ok(None) => {}
-                Ok(Some(ended)) => {
-                    break format!("the server ended before it was ready: {}", stage::how(&ended));
+        let inside = RefCell::new(&mut *stage);
+        let waited = ready::wait(Wait {
+            checks: &checks,
+            count: drill.ready_count,
+            look: &mut |check: &Check| inside.borrow_mut().look(check),
+            ended: &mut || match inside.borrow_mut().server_ended() {
+                Ok(ended) => {
+                    ended.map(|ended| format!("the server ended before it was ready: {}", stage::how(&ended)))
                 }
-                Err(error) => break format!("the server could not be started: {error}"),
-            }
-            let bad = checks.iter().map(|check| stage.look(check)).find(|v| v.outcome != CheckOutcome::Pass);
-            match bad {
-                None => row += 1,
-                Some(verdict) => (row, last) = (0, format!("{}: {}", verdict.name, verdict.reason)),
-            }
-            if row >= drill.ready_count.max(1) {
+                Err(error) => Some(format!("the server could not be started: {error}")),
+            },
+            late: &mut || began.elapsed() > patience,
+            interrupted: &|| self.observer.interrupted(),
+        });
+        let trouble = match waited {
+            Ok(()) => {
                 self.recovery = Some(self.recorder.recovery());
                 return true;
             }
-            if began.elapsed() > patience {
-                break format!("it was not ready in {} s; {last}", patience.as_secs());
+            Err(NotReady::Interrupted) => {
+                self.recorder.fault("interrupted");
+                "interrupted".to_owned()
             }
-            std::thread::sleep(PAUSE);
+            Err(NotReady::Ended(why)) => why,
+            Err(NotReady::Late(last)) => format!("it was not ready in {} s; {last}", patience.as_secs()),
         };
         stage.stop_server(drill.stop_timeout.0, Some(trouble), &mut self.recorder);
         false
@@ -539,6 +526,7 @@ impl Run<'_> {
             approver: None,
             config_sha256: subject.plan_sha256.clone(),
             snapshot: Some(facts::snapshot(subject)),
+            after: None,
             objectives: Objectives {
                 rto_s: plan.drill.objectives.rto.map(seconds),
                 rpo_s: plan.drill.objectives.rpo.map(seconds),

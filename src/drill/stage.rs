@@ -297,5 +297,6 @@ pub fn could_not(check: &Check, why: String) -> Verdict {
         took: 0.0,
         last_took: 0.0,
         mark: None,
+        forbidden: None,
     }
 }

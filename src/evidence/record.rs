@@ -49,6 +49,10 @@ pub struct Evidence {
     /// The snapshot; absent if none could be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotFacts>,
+    /// A rollback or a hotfix: the id of the snapshot that the application is afterwards, in hexadecimal. `snapshot` is
+    /// the one before a hotfix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// What was asked for.
     pub objectives: Objectives,
     /// What was measured.

@@ -32,22 +32,19 @@ pub fn load(state: &State) -> Result<Marks, StateError> {
     Ok(state.read::<Kept>(FILE)?.unwrap_or_default().marks)
 }
 
-/// Keeps the marks of these verdicts; those of other checks stay as they are, also where others write at the
-/// same time.
+/// Keeps the marks of these verdicts, by the names of their checks; those of other checks stay as they are, also
+/// where others write at the same time.
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn keep(state: &State, found: &[Verdict]) -> Result<(), StateError> {
-    if found.iter().all(|verdict| verdict.mark.is_none()) {
-        return Ok(());
-    }
-    change(state, |marks| {
-        for verdict in found {
-            if let Some(mark) = &verdict.mark {
-                marks.insert(verdict.name.clone(), mark.clone());
-            }
-        }
-    })
+pub fn keep<'v>(
+    state: &State,
+    found: impl IntoIterator<Item = (&'v str, &'v Verdict)>,
+) -> Result<(), StateError> {
+    let marked =
+        found.into_iter().filter_map(|(name, verdict)| Some((name.to_owned(), verdict.mark.clone()?)));
+    let marked: Vec<_> = marked.collect();
+    if marked.is_empty() { Ok(()) } else { change(state, |marks| marks.extend(marked)) }
 }
 
 /// Changes the marks while nobody else does. A file that is damaged is written anew.

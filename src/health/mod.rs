@@ -7,7 +7,7 @@ pub mod nagios;
 pub mod prometheus;
 mod run;
 
-pub use run::{overall, run_all};
+pub use run::overall;
 
 use crate::base::time::Timestamp;
 use crate::check::{Outcome, Verdict};

@@ -1,35 +1,6 @@
-//! Several checks at a time.
+//! The verdict over all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-use crate::check::{Check, Context, Outcome, Verdict};
-
-/// So many checks run at a time.
-const AT_A_TIME: usize = 8;
-
-/// Runs these checks, several at a time. The verdicts are in the order of the checks.
-pub fn run_all(checks: &[&Check], context: &Context) -> Vec<Verdict> {
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
-    let work = || {
-        while let Some((at, check)) = {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            checks.get(at).map(|check| (at, check))
-        } {
-            let verdict = check.run(context);
-            found.lock().unwrap_or_else(PoisonError::into_inner).push((at, verdict));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..checks.len().min(AT_A_TIME) {
-            scope.spawn(work);
-        }
-    });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, verdict)| verdict).collect()
-}
+use crate::check::{Outcome, Verdict};
 
 /// The verdict over all: of the required ones, fail goes before error, and that before pass.
 pub fn overall(found: &[Verdict]) -> Outcome {

@@ -20,6 +20,7 @@ fn verdict(name: &str, outcome: Outcome, required: bool) -> Verdict {
         took: 0.25,
         last_took: 0.25,
         mark: None,
+        forbidden: None,
     }
 }
 
@@ -103,7 +104,7 @@ fn runs_at_the_same_time_lose_no_mark() {
                     let mark = Mark { inode: thread, offset: i, before: String::new() };
                     let name = format!("{thread}-{i}");
                     let found = Verdict { mark: Some(mark), ..verdict(&name, Outcome::Pass, true) };
-                    marks::keep(state, &[found]).unwrap();
+                    marks::keep(state, [(name.as_str(), &found)]).unwrap();
                 }
             });
         }
@@ -112,7 +113,7 @@ fn runs_at_the_same_time_lose_no_mark() {
     std::fs::write(state.path(marks::FILE), "{").unwrap();
     assert!(marks::load(&state).is_err());
     let mark = Some(Mark { inode: 1, offset: 2, before: String::new() });
-    marks::keep(&state, &[Verdict { mark, ..verdict("x", Outcome::Pass, true) }]).unwrap();
+    marks::keep(&state, [("x", &Verdict { mark, ..verdict("x", Outcome::Pass, true) })]).unwrap();
     assert_eq!(marks::load(&state).unwrap().len(), 1);
 }
 

@@ -64,6 +64,13 @@ impl State {
         Self { directory: base.join(format!("{last}-{}", hex::encode(&hash[..8]))) }
     }
 
+    /// Of every application below `base` of which something is remembered.
+    pub fn all(base: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(base).into_iter().flatten().flatten();
+        let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        directories.map(|directory| Self { directory }).collect()
+    }
+
     /// Its directory, which need not exist.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -22,6 +22,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The id of this run of the kernel, another one after each boot; empty where the system does not say.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// 32 random hexadecimal digits.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ pub mod host;
 pub mod names;
 pub mod namespace;
 pub mod process;
+pub mod process_facts;
 pub mod process_tree;
 pub mod sha256;
 pub mod space;
+pub mod writers;

@@ -52,3 +52,9 @@ pub fn user_with_groups(name: &str) -> Option<(u32, u32, Vec<u32>)> {
     let groups = nix::unistd::getgrouplist(&text, user.gid).unwrap_or_default();
     Some((user.uid.as_raw(), user.gid.as_raw(), groups.into_iter().map(Gid::as_raw).collect()))
 }
+
+/// The name of a user's number and the user's home.
+pub fn login(uid: u32) -> Option<(String, std::path::PathBuf)> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+    Some((user.name, user.dir))
+}

@@ -18,10 +18,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Gid, Pid, Signal, Uid, WaitId, WaitIdOptions, waitid};
 
 use super::process_tree::signal_all;
 pub use super::process_tree::{Member, tree};
+
+/// Who a command runs as: user, group, further groups.
+pub type User = (u32, u32, Vec<u32>);
 
 /// The variable that marks what a run started.
 pub const MARK: &str = "LIFEBOAT_RUN";
@@ -63,8 +66,14 @@ pub struct Run {
     /// True: stderr goes where stdout goes, so that the order of lines is kept.
     pub merge: bool,
     /// True: what it leaves behind lives on when it ends well. Its output goes to a file then, as a pipe
-    /// that nobody reads would kill a daemon.
+    /// that nobody reads would kill a daemon, and it leads a session of its own, so that no terminal takes it along.
     pub leave: bool,
+    /// With `leave`: the file for its output, of both kinds; one without a name if `None`.
+    pub output: Option<File>,
+    /// Who it runs as, which only root may say.
+    pub user: Option<User>,
+    /// What marks its tree; a new mark if `None`.
+    pub mark: Option<OsString>,
 }
 
 impl Run {
@@ -81,6 +90,9 @@ impl Run {
             keep: KEEP,
             merge: false,
             leave: false,
+            output: None,
+            user: None,
+            mark: None,
         }
     }
 
@@ -97,13 +109,15 @@ impl Run {
     /// # Errors
     /// If it cannot be started.
     pub fn start(self) -> io::Result<Running> {
-        let mark = new_mark();
+        let mark = self.mark.clone().unwrap_or_else(new_mark);
         let mut command = self.command(&mark)?;
         let mut files = None;
+        let merge = self.merge || self.output.is_some();
         if self.leave {
-            let (out, err) = (tempfile::tempfile()?, tempfile::tempfile()?);
+            let out = self.output.as_ref().map_or_else(tempfile::tempfile, File::try_clone)?;
+            let err = tempfile::tempfile()?;
             command.stdout(out.try_clone()?);
-            command.stderr(if self.merge { out.try_clone()? } else { err.try_clone()? });
+            command.stderr(if merge { out.try_clone()? } else { err.try_clone()? });
             files = Some((out, err));
         }
         let mut readers = Vec::new();
@@ -114,7 +128,7 @@ impl Run {
         if files.is_none() {
             let (out, out_end) = io::pipe()?;
             let (err, err_end) = io::pipe()?;
-            command.stderr(if self.merge { out_end.try_clone()? } else { err_end });
+            command.stderr(if merge { out_end.try_clone()? } else { err_end });
             command.stdout(out_end);
             pipes = vec![out, err];
         }
@@ -140,7 +154,7 @@ impl Run {
             grace: self.grace,
             leave: self.leave,
             keep: self.keep,
-            merge: self.merge,
+            merge,
             readers,
             done,
             kept,
@@ -172,13 +186,72 @@ impl Run {
             command.current_dir(directory);
         }
         command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
-        command.process_group(0);
+        if !self.leave {
+            // a session has a group of its own
+            command.process_group(0);
+        }
+        if self.leave || self.user.is_some() {
+            before_exec(&mut command, self.leave, self.user.as_ref());
+        }
         Ok(command)
     }
 }
 
-// One that nothing else on this machine carries.
-fn new_mark() -> OsString {
+// Makes the child the leader of a session, and somebody else.
+#[expect(unsafe_code, reason = "what a child does before it becomes the command")]
+fn before_exec(command: &mut Command, session: bool, user: Option<&User>) {
+    let user = user.map(|(uid, gid, groups)| {
+        let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+        (Uid::from_raw(*uid), Gid::from_raw(*gid), groups)
+    });
+    let change = move || {
+        if session {
+            rustix::process::setsid()?;
+        }
+        if let Some((uid, gid, groups)) = &user {
+            rustix::thread::set_thread_groups(groups)?;
+            rustix::thread::set_thread_res_gid(*gid, *gid, *gid)?;
+            rustix::thread::set_thread_res_uid(*uid, *uid, *uid)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls only; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(change) };
+}
+
+/// Ends all that carries a mark, with what descends from it: TERM, and KILL for what is left after `grace`. How many there
+/// were.
+pub fn end_marked(mark: &OsStr, grace: Duration) -> usize {
+    let look = || {
+        let all = super::process_tree::all();
+        let seeds = super::process_tree::marked(&all, mark).map(|member| member.pid).collect();
+        super::process_tree::with_descendants(&all, seeds)
+    };
+    end_all(&look, grace)
+}
+
+/// Ends what `look` finds, until it finds nothing: TERM, and KILL after `grace`. How many there were.
+pub fn end_all(look: &dyn Fn() -> Vec<Member>, grace: Duration) -> usize {
+    let found = look();
+    signal_all(&found, Signal::TERM);
+    let began = Instant::now();
+    while began.elapsed() < grace && !look().is_empty() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // what is killed may have forked a moment before
+    for _ in 0..200 {
+        let rest = look();
+        if rest.is_empty() {
+            break;
+        }
+        signal_all(&rest, Signal::KILL);
+        thread::sleep(Duration::from_millis(5));
+    }
+    found.len()
+}
+
+/// A mark that nothing else on this machine carries.
+pub fn new_mark() -> OsString {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let boot = super::clock::since_boot().as_nanos();
@@ -326,6 +399,20 @@ impl Running {
         self.ended || !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None))
     }
 
+    /// What its tree carries.
+    pub fn mark(&self) -> &OsStr {
+        &self.mark
+    }
+
+    /// Lets it go on by itself, for ever: it is neither ended nor waited for. Only of one that was started with `leave`,
+    /// as the output of others goes to pipes that nobody reads any more.
+    pub fn release(mut self) {
+        self.ended = self.leave;
+        if self.leave {
+            super::process_tree::released(self.pid());
+        }
+    }
+
     /// What it printed on stdout until now (with `merge`, on both).
     pub fn stdout(&self) -> Output {
         self.output(0)
@@ -384,25 +471,10 @@ impl Running {
     // Returns how many there were, the leader left out.
     fn end_tree(&self, is_over: bool) -> usize {
         let members = || tree(self.pid(), &self.mark);
-        let found = members();
-        if found.is_empty() && is_over {
+        if is_over && members().is_empty() {
             return 0;
         }
-        signal_all(&found, Signal::TERM);
-        let began = Instant::now();
-        while began.elapsed() < self.grace && !members().is_empty() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        // what is killed may have forked a moment before
-        for _ in 0..200 {
-            let rest = members();
-            if rest.is_empty() {
-                break;
-            }
-            signal_all(&rest, Signal::KILL);
-            thread::sleep(Duration::from_millis(5));
-        }
-        found.len()
+        end_all(&members, self.grace)
     }
 
     fn reap(&mut self) -> io::Result<ExitStatus> {

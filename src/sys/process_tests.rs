@@ -95,3 +95,31 @@ fn who_is_dropped_takes_all_with_it() {
     drop(running);
     assert_eq!(tree(pid, &mark), []);
 }
+
+#[test]
+fn one_that_is_released_lives_on_in_a_session_of_its_own() {
+    let output = tempfile::tempfile().unwrap();
+    let copy = output.try_clone().unwrap();
+    let run = Run { leave: true, output: Some(copy), ..shell("echo up; echo too >&2; exec sleep 68") };
+    let running = run.start().unwrap();
+    let (pid, mark) = (running.pid(), running.mark().to_owned());
+    while read_file(&output, KEEP).unwrap().bytes < 7 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.release();
+    assert_eq!(rustix::process::getsid(Pid::from_raw(pid)).unwrap().as_raw_nonzero().get(), pid);
+    assert_eq!(tree(pid, &mark).len(), 1);
+    assert_eq!(end_marked(&mark, GRACE), 1);
+    assert_eq!(tree(pid, &mark), []);
+    assert_eq!(read_file(&output, KEEP).unwrap().text(), b"up\ntoo\n");
+}
+
+#[test]
+fn root_may_say_who_it_runs_as() {
+    if !crate::sys::host::is_root() {
+        return;
+    }
+    let run = Run { user: Some((65534, 65534, vec![65533])), ..shell("id -u; id -g; id -G") };
+    let ended = run.run(&never).unwrap();
+    assert_eq!(ended.stdout.text(), b"65534\n65534\n65534 65533\n");
+}

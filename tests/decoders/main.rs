@@ -9,7 +9,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use properties::{ALL, Property};
 
@@ -91,12 +91,19 @@ fn check(property: Property, good: Vec<Vec<u8>>) {
         },
     );
     let random = proptest::collection::vec(any::<u8>(), 0..300);
-    let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
+    // always the same inputs, so that a failure can be had again; the long run takes others each time
+    let (cases, rng_seed) = if long() { (200_000, RngSeed::Random) } else { (2000, RngSeed::Fixed(7)) };
+    let config = Config { cases, rng_seed, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&prop_oneof![5 => mutated, 1 => random], |bytes| {
         property(&bytes);
         Ok(())
     });
     run.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a switch for developers")]
+fn long() -> bool {
+    std::env::var_os("LIFEBOAT_TEST_LONG").is_some()
 }
 
 #[test]

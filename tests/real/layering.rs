@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
+    ("service", &["base", "check", "plan", "state", "sys"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),
     ("restore", &["base", "database", "format", "repo", "store", "sys", "tree"]),
     ("snapshot", &["base", "chunker", "database", "format", "repo", "store", "sys", "tree"]),
@@ -31,7 +32,21 @@ const LAYERS: &[(&str, &[&str])] = &[
         "drill",
         &[
             "base", "catalog", "check", "database", "evidence", "format", "plan", "repo", "restore",
-            "sandbox", "sys", "tree",
+            "sandbox", "service", "sys", "tree",
+        ],
+    ),
+    (
+        "rollback",
+        &[
+            "base", "catalog", "check", "database", "drill", "evidence", "format", "logbook", "plan", "repo",
+            "restore", "service", "snapshot", "state", "sys", "tree",
+        ],
+    ),
+    (
+        "guard",
+        &[
+            "base", "catalog", "check", "drill", "evidence", "logbook", "plan", "repo", "rollback",
+            "service", "snapshot", "state", "sys", "tree", "verify",
         ],
     ),
     (
@@ -39,6 +54,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "base",
             "catalog",
+            "guard",
+            "service",
             "database",
             "drill",
             "evidence",
@@ -51,6 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "repo",
             "restore",
             "retention",
+            "rollback",
             "sandbox",
             "snapshot",
             "state",

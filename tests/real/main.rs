@@ -15,6 +15,7 @@ mod env;
 mod fidelity;
 mod golden;
 mod hostile;
+mod hotfix;
 mod interop;
 mod layering;
 mod sample;

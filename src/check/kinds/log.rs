@@ -57,7 +57,8 @@ pub fn look(check: &Log, mark: Option<&Mark>, context: &Context) -> Found {
                 let text = "; the log was rotated, and what was written between is not to be found";
                 found.reason.push_str(text);
             }
-            found.mark = Some(followed.mark);
+            found.mark = Some(Box::new(followed.mark));
+            found.forbidden = Some(seen.forbidden);
             found
         }
     }

@@ -20,6 +20,7 @@ use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence;
 use crate::format::snapshot::Tombstone;
+use crate::guard;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::retention::policy::{Candidate, Judgement, Policy, judge};
@@ -101,11 +102,12 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     if args.undo {
         return undo(args, context, &repo, &snapshots, &filters);
     }
-    let judged = if args.snapshots.is_empty() {
+    let mut judged = if args.snapshots.is_empty() {
         by_policy(args, context, &repo, &snapshots, &filters)?
     } else {
         named(args, &snapshots, &filters)?.into_iter().map(|s| describe(s, false, Vec::new())).collect()
     };
+    keep_the_way_back(&mut judged, context);
     let going: Vec<SnapshotId> = judged.iter().filter(|one| !one.keep).map(|one| one.id).collect();
     if !args.dry_run {
         for &id in &going {
@@ -115,6 +117,17 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     show(judged, args, context)?;
     Ok(Exit::Done)
+}
+
+// While a hotfix is armed its snapshot is the way back, whatever the rules say. Where no plan is at hand none can be asked.
+fn keep_the_way_back(judged: &mut [Judged], context: &Context) {
+    let armed =
+        context.load_plan().ok().and_then(|plan| guard::armed(&context.state(&plan).ok()?).ok().flatten());
+    let Some(armed) = armed else { return };
+    for one in judged.iter_mut().filter(|one| one.id == armed.before) {
+        one.keep = true;
+        one.reasons.push("the way back of an armed hotfix".to_owned());
+    }
 }
 
 fn named<'s>(

@@ -12,6 +12,7 @@ mod forget;
 mod gc;
 mod health;
 mod history;
+mod hotfix;
 mod init;
 mod key;
 mod log;
@@ -59,6 +60,8 @@ pub enum Command {
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
     Drill(drill::DrillArgs),
+    Hotfix(hotfix::HotfixArgs),
+    Confirm(hotfix::ConfirmArgs),
     Bisect(bisect::BisectArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
@@ -97,6 +100,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::OneCheck(args) => health::one(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Drill(args) => drill::run(args, context),
+        Command::Hotfix(args) => hotfix::run(args, context),
+        Command::Confirm(args) => hotfix::confirm(args, context),
         Command::Bisect(args) => bisect::run(args, context),
         Command::Gc(args) => gc::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),

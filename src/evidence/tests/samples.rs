@@ -98,6 +98,7 @@ pub fn good() -> Evidence {
             repository: "0f9b8b1b".to_owned(),
             same_as_last_drill: false,
         }),
+        after: None,
         objectives: Objectives {
             rto_s: Some(Seconds::from_secs(5)),
             rpo_s: Some(Seconds::from_secs(86_400)),

@@ -9,8 +9,8 @@ use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
-use crate::evidence::FollowUp;
 use crate::evidence::logged::{FOLLOW_UP, run_in};
+use crate::evidence::{FollowUp, Kind as RunKind};
 use crate::format::record::Record;
 use crate::logbook::{self, Logged};
 
@@ -94,7 +94,9 @@ pub fn summary(record: &Record) -> String {
     let count = |key: &str| body.get(key).and_then(Value::as_array).map_or(0, Vec::len) as u64;
     let what = if let Some(run) = run_in(&record.kind, body) {
         let recovery = run.measured.recovery_s.map(|time| format!(", healthy after {time}"));
-        format!("{}: {}{}", run.app, run.headline(), recovery.unwrap_or_default())
+        // of a drill the verdict says all; of a change, what became of it
+        let what = if run.kind == RunKind::Hotfix { &run.scenario } else { run.headline() };
+        format!("{}: {what}{}", run.app, recovery.unwrap_or_default())
     } else if record.kind == FOLLOW_UP {
         follow_up(body)
     } else {
