@@ -32,6 +32,7 @@ pub mod evidence;
 pub mod check;
 pub mod health;
 pub mod plan;
+pub mod rotate;
 
 // the application's start and stop
 pub mod service;

@@ -20,6 +20,7 @@ mod ls;
 mod prune;
 mod repair;
 mod restore;
+mod rotate;
 mod show;
 mod snapshot;
 mod snapshots;
@@ -56,6 +57,7 @@ pub enum Command {
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
     Health(health::HealthArgs),
+    Rotate(rotate::RotateArgs),
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
@@ -95,6 +97,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Prune(args) => prune::run(args, context),
         Command::Repair(args) => repair::run(args, context),
         Command::Health(args) => health::run(args, context),
+        Command::Rotate(args) => rotate::run(args, context),
         Command::Validate(args) => validate::run(args, context),
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
