@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod evidence;
 
 // the plan and its checks
+pub mod capacity;
 pub mod check;
 pub mod health;
 pub mod plan;

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
+    ("capacity", &["base", "plan", "repo", "state", "sys"]),
     ("rotate", &["base", "check", "plan", "sys"]),
     ("service", &["base", "check", "plan", "state", "sys"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),

@@ -1,6 +1,7 @@
 //! One file a command: open, call, show, exit status.
 
 mod bisect;
+mod capacity;
 mod cat;
 mod completions;
 mod diff;
@@ -58,6 +59,8 @@ pub enum Command {
     Key(key::KeyArgs),
     Health(health::HealthArgs),
     Rotate(rotate::RotateArgs),
+    Capacity(capacity::CapacityArgs),
+    Metrics(capacity::MetricsArgs),
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
@@ -98,6 +101,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Repair(args) => repair::run(args, context),
         Command::Health(args) => health::run(args, context),
         Command::Rotate(args) => rotate::run(args, context),
+        Command::Capacity(args) => capacity::run(args, context),
+        Command::Metrics(args) => capacity::metrics(args, context),
         Command::Validate(args) => validate::run(args, context),
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
