@@ -34,6 +34,7 @@ pub mod check;
 pub mod health;
 pub mod plan;
 pub mod rotate;
+pub mod security;
 
 // the application's start and stop
 pub mod service;

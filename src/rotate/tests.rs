@@ -99,11 +99,14 @@ fn nothing_is_lost(parent: &Path, how: &str, rounds: i64) -> Option<Way> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a switch for developers")]
 fn no_line_is_lost_while_the_writer_writes() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let rounds = if std::env::var_os("LIFEBOAT_TEST_LONG").is_some() { 500 } else { 15 };
     let way = nothing_is_lost(&here, "append", rounds);
-    assert!(matches!(way, Some(Way::Collapsed | Way::Truncated)), "{way:?}");
+    let (file_system, _) = crate::sys::space::file_system(&here).unwrap();
+    let expected = if ["ext4", "xfs"].contains(&file_system) { Way::Collapsed } else { Way::Truncated };
+    assert!(way == Some(expected) || way == Some(Way::Collapsed), "{way:?} on {file_system}");
     // one that does not append is seen, and its file becomes a hole
     let way = nothing_is_lost(&here, "seek", rounds);
     assert_eq!(way, Some(Way::Punched));

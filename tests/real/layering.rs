@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
     ("capacity", &["base", "plan", "repo", "state", "sys"]),
+    ("security", &["base", "check", "sys", "tree"]),
     ("rotate", &["base", "check", "plan", "sys"]),
     ("service", &["base", "check", "plan", "state", "sys"]),
     ("catalog", &["base", "database", "format", "repo", "sys", "tree", "store"]),

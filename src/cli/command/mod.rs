@@ -22,6 +22,7 @@ mod prune;
 mod repair;
 mod restore;
 mod rotate;
+mod security;
 mod show;
 mod snapshot;
 mod snapshots;
@@ -61,6 +62,7 @@ pub enum Command {
     Rotate(rotate::RotateArgs),
     Capacity(capacity::CapacityArgs),
     Metrics(capacity::MetricsArgs),
+    Security(security::SecurityArgs),
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
@@ -103,6 +105,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Rotate(args) => rotate::run(args, context),
         Command::Capacity(args) => capacity::run(args, context),
         Command::Metrics(args) => capacity::metrics(args, context),
+        Command::Security(args) => security::run(args, context),
         Command::Validate(args) => validate::run(args, context),
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
