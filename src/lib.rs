@@ -29,8 +29,12 @@ pub mod sandbox;
 pub mod evidence;
 
 // the plan and its checks
+pub mod capacity;
 pub mod check;
+pub mod health;
 pub mod plan;
+pub mod rotate;
+pub mod security;
 
 // the application's start and stop
 pub mod service;

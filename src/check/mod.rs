@@ -5,8 +5,10 @@
 //! it could not be judged.
 
 pub mod config;
+pub mod follow;
 pub mod judge;
 mod kinds;
+pub mod line_time;
 pub mod run;
 mod together;
 pub mod value;

@@ -39,6 +39,9 @@ pub struct Context {
     /// How far logs were read the last time, by the check's name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub marks: BTreeMap<String, Mark>,
+    /// Logs are read again from this time on, whatever the marks say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The time now, where it is not that of the system's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<Timestamp>,

@@ -12,3 +12,4 @@ pub mod process_facts;
 pub mod process_tree;
 pub mod sha256;
 pub mod space;
+pub mod writers;

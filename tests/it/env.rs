@@ -76,6 +76,7 @@ impl TestEnv {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
             .env("LIFEBOAT_REPOSITORY", self.path("repo"))
+            .env("LIFEBOAT_STATE_DIR", self.path("state"))
             .env("LIFEBOAT_WRITER_KEY", self.path("keys/writer"));
         command
     }

@@ -231,7 +231,7 @@ impl TestEnv {
             .env("XDG_CACHE_HOME", self.path("home/cache"))
             .env("LIFEBOAT_WRITER_KEY", self.path("home/writer_ed25519"))
             .env("LIFEBOAT_CACHE_DIR", self.path("home/lifeboat-cache"))
-            .env("LIFEBOAT_STATE_DIR", self.path("home/state"))
+            .env("LIFEBOAT_STATE_DIR", self.path("state"))
             .env("LIFEBOAT_REPOSITORY", self.repo());
     }
 

@@ -76,7 +76,7 @@ fn mend_it(env: &TestEnv) {
 }
 
 fn memory(env: &TestEnv) -> Value {
-    let state = fs::read_dir(env.path("home/state")).unwrap().next().unwrap().unwrap().path();
+    let state = fs::read_dir(env.path("state")).unwrap().next().unwrap().unwrap().path();
     serde_json::from_slice(&fs::read(state.join("notify.json")).unwrap()).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! One file a command: open, call, show, exit status.
 
 mod bisect;
+mod capacity;
 mod cat;
 mod completions;
 mod diff;
@@ -23,8 +24,10 @@ mod prune;
 mod repair;
 mod restore;
 mod rollback;
+mod rotate;
 mod run;
 mod schedule;
+mod security;
 mod show;
 mod snapshot;
 mod snapshots;
@@ -61,6 +64,10 @@ pub enum Command {
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
     Health(health::HealthArgs),
+    Rotate(rotate::RotateArgs),
+    Capacity(capacity::CapacityArgs),
+    Metrics(capacity::MetricsArgs),
+    Security(security::SecurityArgs),
     Validate(validate::ValidateArgs),
     #[command(name = "show-config")]
     ShowConfig(validate::ShowConfigArgs),
@@ -107,6 +114,10 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Prune(args) => prune::run(args, context),
         Command::Repair(args) => repair::run(args, context),
         Command::Health(args) => health::run(args, context),
+        Command::Rotate(args) => rotate::run(args, context),
+        Command::Capacity(args) => capacity::run(args, context),
+        Command::Metrics(args) => capacity::metrics(args, context),
+        Command::Security(args) => security::run(args, context),
         Command::Validate(args) => validate::run(args, context),
         Command::ShowConfig(args) => validate::show_config(args, context),
         Command::OneCheck(args) => health::one(args, context),
