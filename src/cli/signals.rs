@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks the operation to stop at its next clean point, the second ends the
+//! SIGINT, SIGTERM and SIGHUP: the first asks the operation to stop at its next clean point, the second ends the
 //! program at once. Either way nothing finished is lost.
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::base::code::Exit;
 /// If the system refuses the handlers.
 pub fn install() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // handlers run in this order: the first signal finds the flag still down
         let status = i32::from(Exit::Interrupted.number());
         flag::register_conditional_shutdown(signal, status, Arc::clone(&stop))?;

@@ -19,7 +19,7 @@ use crate::repo::manifest_reader::find_entry;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
 use crate::restore::{self, Mode, Options, Owner, Placement, Selection};
-use crate::sys::host::worker_count;
+use crate::sys::host::{is_root, worker_count};
 
 /// Differences that are named.
 const NAMED: usize = 5;
@@ -79,20 +79,22 @@ pub fn restore_into(
     }
 }
 
-/// Reads the whole copy and compares it with the hashes of the snapshot.
+/// Reads the whole copy and compares it with the hashes of the snapshot. Also, how many entries differ in nothing but
+/// their owner, which only root can give away: that is no fault of the copy.
 pub fn compare(
     repo: &Repo,
     snapshot: &Snapshot,
     placement: &Placement,
     target: &Path,
     observer: &dyn Observer,
-) -> Result {
+) -> (Result, u64) {
     match differences(repo, snapshot, placement, target, observer) {
-        Ok(found) if found.is_empty() => Result::pass(),
-        Ok(found) => {
-            Result::of(Outcome::Fail, format!("the copy differs from the snapshot: {}", found.join(", ")))
+        Ok((found, foreign)) if found.is_empty() => (Result::pass(), foreign),
+        Ok((found, foreign)) => {
+            let why = format!("the copy differs from the snapshot: {}", found.join(", "));
+            (Result::of(Outcome::Fail, why), foreign)
         }
-        Err(why) => Result::of(Outcome::Error, why),
+        Err(why) => (Result::of(Outcome::Error, why), 0),
     }
 }
 
@@ -102,7 +104,7 @@ fn differences(
     placement: &Placement,
     target: &Path,
     observer: &dyn Observer,
-) -> std::result::Result<Vec<String>, String> {
+) -> std::result::Result<(Vec<String>, u64), String> {
     let root = &snapshot.document.roots[placement.root];
     let loaded = repo.load(Condemned::Use).map_err(|e| causes(&e))?;
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).map_err(|e| causes(&e))?;
@@ -117,8 +119,14 @@ fn differences(
     let parts = [Part { root: &moved, top: placement.subtree.clone() }];
     let options = live::Options { threads: worker_count(), ..live::Options::default() };
     let mut found: BTreeMap<Vec<u8>, (ChangeKind, String)> = BTreeMap::new();
-    let mut all = 0u64;
+    let (mut all, mut foreign) = (0u64, 0u64);
+    let is_root = is_root();
     let mut keep = |change: &Change<'_>| {
+        let of_owner = change.what.iter().all(|what| ["owner", "group"].contains(what));
+        if !is_root && change.kind == ChangeKind::Metadata && of_owner {
+            foreign += 1;
+            return Ok(());
+        }
         all += 1;
         if found.len() < 10_000 {
             found.insert(change.path.to_vec(), (change.kind, change.what.join(" ")));
@@ -144,7 +152,7 @@ fn differences(
     if all > named.len() as u64 {
         named.push(format!("{} more", all - named.len() as u64));
     }
-    Ok(if all == 0 { Vec::new() } else { named })
+    Ok((if all == 0 { Vec::new() } else { named }, foreign))
 }
 
 /// An error with its causes, on one line.

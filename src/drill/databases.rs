@@ -16,24 +16,27 @@ pub fn check_all(document: &Document, root: &Path, copy: &Path, recorder: &mut R
         let path = PathBuf::from(database.path.as_os_str().to_owned());
         let Ok(below) = path.strip_prefix(root) else { continue };
         let began = Instant::now();
-        let result = check(database, &copy.join(below));
+        let (result, rows) = check(database, &copy.join(below));
         let shown = Name::from(below.as_os_str()).shown();
-        all &= recorder.own_check(format!("database {shown} is whole"), "sqlite", true, began, result);
+        // an empty database is whole as well, and proves no data
+        all &= recorder.own_check(format!("database {shown} is whole"), "sqlite", rows > 0, began, result);
     }
     all
 }
 
-fn check(database: &Database, copy: &Path) -> Result {
+// The verdict, and how many rows there are.
+fn check(database: &Database, copy: &Path) -> (Result, u64) {
+    let bad = |why: String| (Result::of(Outcome::Fail, why), 0);
     let unsound = match sqlite::unsound(copy) {
         Ok(unsound) => unsound,
-        Err(error) => return Result::of(Outcome::Fail, format!("it cannot be opened: {error}")),
+        Err(error) => return bad(format!("it cannot be opened: {error}")),
     };
     if let Some(first) = unsound.first() {
-        return Result::of(Outcome::Fail, format!("{first} ({} findings)", unsound.len()));
+        return bad(format!("{first} ({} findings)", unsound.len()));
     }
     let found = match sqlite::look(copy) {
         Ok(found) => found,
-        Err(error) => return Result::of(Outcome::Fail, format!("it cannot be read: {error}")),
+        Err(error) => return bad(format!("it cannot be read: {error}")),
     };
     let recorded = Facts {
         schema: database.schema.clone(),
@@ -48,7 +51,7 @@ fn check(database: &Database, copy: &Path) -> Result {
             "integrity_check and foreign_key_check found nothing; schema and {rows} rows in {} tables are as recorded",
             found.tables.len()
         );
-        return Result { reason: text, ..Result::pass() };
+        return (Result { reason: text, ..Result::pass() }, rows);
     }
-    Result::of(Outcome::Fail, format!("it is not as it was when it was saved: {}", differences.join(", ")))
+    bad(format!("it is not as it was when it was saved: {}", differences.join(", ")))
 }

@@ -59,6 +59,7 @@ pub fn snapshot(subject: &Subject<'_>) -> SnapshotFacts {
 pub fn loss(subject: &Subject<'_>, at: Timestamp) -> (Seconds, Seconds) {
     const WINDOW: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
     let document = &subject.snapshot.document;
+    // `rehearse` refuses a disaster before the snapshot
     let age = at.since(document.started);
     let is_good = |s: &&Snapshot| {
         let d = &s.document;

@@ -9,6 +9,7 @@ mod copy;
 mod databases;
 mod environment;
 pub mod facts;
+mod preflight;
 mod production;
 pub mod recorder;
 mod rehearsal;
@@ -29,7 +30,7 @@ use crate::repo::documents::Snapshot;
 
 pub use environment::{Variable, variables};
 pub use facts::{host, operator, tool};
-pub use rehearsal::rehearse;
+pub use rehearsal::{never_began, rehearse};
 
 /// What is rehearsed.
 pub struct Subject<'a> {
@@ -95,6 +96,24 @@ pub enum DrillError {
         bytes: u64,
         /// Inodes needed.
         entries: u64,
+    },
+    /// A command of the plan begins with a program that is not on this host.
+    #[error("{tool}, with which `{line}` begins, is not on this host")]
+    NoTool {
+        /// The program.
+        tool: String,
+        /// The command.
+        line: String,
+    },
+    /// The snapshot did not exist yet when the disaster happened.
+    #[error("the snapshot {snapshot} was taken at {taken}, after the disaster at {disaster}")]
+    Later {
+        /// Which snapshot.
+        snapshot: String,
+        /// When it was taken.
+        taken: String,
+        /// When the disaster is assumed.
+        disaster: String,
     },
     /// The plan names something that cannot be used.
     #[error("{0}")]

@@ -64,6 +64,11 @@ impl Recorder {
         self.phase = Some((name, Instant::now(), counted));
     }
 
+    /// True if this is the present phase.
+    pub fn is_in(&self, name: &str) -> bool {
+        self.phase.is_some_and(|phase| phase.0 == name)
+    }
+
     /// Ends the phase.
     pub fn end_phase(&mut self) {
         if let Some((name, began, counted)) = self.phase.take() {
@@ -81,9 +86,14 @@ impl Recorder {
 
     /// Notes a step of the present phase that began at `began`; true if it passed.
     pub fn step(&mut self, name: &str, began: Instant, result: Result) -> bool {
+        self.step_of(self.phase.map_or("", |p| p.0), name, began, result)
+    }
+
+    /// Notes a step that belongs to another phase, though it ends in this one.
+    pub fn step_of(&mut self, phase: &str, name: &str, began: Instant, result: Result) -> bool {
         let passed = result.outcome == Outcome::Pass;
         self.steps.push(Step {
-            phase: self.phase.map_or("", |p| p.0).to_owned(),
+            phase: phase.to_owned(),
             name: mask_text(name, &self.secrets),
             result: result.outcome,
             reason: mask_text(&result.reason, &self.secrets),

@@ -1,28 +1,30 @@
 //! The order of a rehearsal.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::copy::{self, compare, restore_into};
 use super::production::{self, Sight};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Result as StepResult};
 use super::sabotage::{self, Attempt, Sabotage};
 use super::scratch::Scratch;
 use super::stage::{self, Stage, User};
-use super::{DrillError, Options, Subject, databases, facts};
+use super::{DrillError, Options, Subject, databases, facts, preflight};
 use crate::base::event::{Event, Observer, Step};
 use crate::base::name::Name;
 use crate::base::time::Timestamp;
 use crate::check::value::CommandLine;
 use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
+use crate::evidence::verdict::SERVER;
 use crate::evidence::{
-    Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Production, SCHEMA, Seconds, Verdict,
+    Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Outcome, Production, SCHEMA, Seconds,
+    Verdict,
 };
 use crate::plan::Plan;
 use crate::restore::{Placement, place};
 use crate::service::ready::{self, NotReady, Wait};
-use crate::sys::space::space;
+use crate::sys::host::random_hex;
 
 /// No drill takes longer, whatever the plan allows.
 const FOREVER: Duration = Duration::from_secs(30 * 86_400);
@@ -37,6 +39,7 @@ struct Run<'a> {
     recovery: Option<Duration>,
     not_tested: Vec<String>,
     spoil: Option<&'a mut Spoil>,
+    deviations: Vec<String>,
     was_in_shell: bool,
     shown: bool,
     deadline: Instant,
@@ -90,27 +93,21 @@ pub fn rehearse_with(
     observer: &dyn Observer,
 ) -> Result<Evidence, DrillError> {
     let started = subject.repo.clock().now();
-    let mut run = Run {
-        subject,
-        options,
-        observer,
-        recorder: Recorder::new(options.secrets.clone()),
-        isolation: Isolation { requested: Level::Full, ..Isolation::default() },
-        recovery: None,
-        not_tested: Vec::new(),
-        spoil,
-        was_in_shell: false,
-        shown: false,
-        deadline: Instant::now() + subject.plan.drill.limits.time.0.min(FOREVER),
-    };
+    let mut run = Run::new(subject, options, spoil, observer);
     run.phase("preflight", true);
+    let taken = subject.snapshot.document.started;
+    if let Some(disaster) = options.disaster_at.filter(|disaster| *disaster < taken) {
+        let snapshot = subject.snapshot.id.short();
+        return Err(DrillError::Later { snapshot, taken: taken.shown(), disaster: disaster.shown() });
+    }
     let placement = run.placement()?;
-    run.room()?;
+    preflight::room(subject, options)?;
+    preflight::tools(subject.plan)?;
     let user = run.user(&placement)?;
     let before = run.production();
     let mut scratch = Scratch::make(&options.place, started)?;
     if options.keep {
-        scratch.keep();
+        scratch.keep()?;
     }
     let mut leftovers = run.bring_back(&scratch, &placement, user)?;
     run.phase("clean up", false);
@@ -121,9 +118,60 @@ pub fn rehearse_with(
     Ok(run.evidence(started, scratch.run.clone(), (before, after), leftovers, kept, sudo_user))
 }
 
-impl Run<'_> {
+/// The record of a rehearsal that could not begin, and of why: that it was tried is worth knowing.
+///
+/// # Errors
+/// If the system gives no random name for it.
+pub fn never_began(
+    subject: &Subject<'_>,
+    options: &Options,
+    sudo_user: Option<String>,
+    error: &DrillError,
+    observer: &dyn Observer,
+) -> Result<Evidence, DrillError> {
+    let started = subject.repo.clock().now();
+    let run_id = random_hex().map_err(|source| DrillError::Io {
+        act: "make",
+        path: "a name for the drill".to_owned(),
+        source,
+    })?;
+    let mut run = Run::new(subject, options, None, observer);
+    run.recorder.fault(format!("it could not begin: {}", copy::causes(error)));
+    let unseen = || Sight { healthy: None, fingerprint: None };
+    let mut record = run.evidence(started, run_id, (unseen(), unseen()), Vec::new(), None, sudo_user);
+    // nothing came of it, so that the next drill of this snapshot is no repetition
+    record.snapshot = None;
+    Ok(record)
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        subject: &'a Subject<'a>,
+        options: &'a Options,
+        spoil: Option<&'a mut Spoil>,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self {
+            subject,
+            options,
+            observer,
+            recorder: Recorder::new(options.secrets.clone()),
+            isolation: Isolation { requested: Level::Full, ..Isolation::default() },
+            recovery: None,
+            not_tested: Vec::new(),
+            spoil,
+            deviations: Vec::new(),
+            was_in_shell: false,
+            shown: false,
+            deadline: Instant::now() + subject.plan.drill.limits.time.0.min(FOREVER),
+        }
+    }
+
     // Restoring and comparing show by themselves how far they are.
     fn phase(&mut self, name: &'static str, counted: bool) {
+        if self.recorder.is_in(name) {
+            return;
+        }
         self.end_phase();
         self.recorder.phase(name, counted);
         self.shown = !matches!(name, "restore" | "verify" | "shell");
@@ -150,30 +198,6 @@ impl Run<'_> {
         })
     }
 
-    fn room(&self) -> Result<(), DrillError> {
-        let place = &self.options.place;
-        let there = space(place).map_err(|source| DrillError::Io {
-            act: "look at",
-            path: place.display().to_string(),
-            source,
-        })?;
-        let s = &self.subject.snapshot.document.statistics;
-        let entries = s.files.saturating_add(s.directories).saturating_add(s.others);
-        // blocks are filled in part only
-        let bytes = s.bytes.saturating_add(entries.saturating_mul(4096));
-        let short_of_inodes = there.total_inodes > 0 && there.free_inodes < entries;
-        if there.free_bytes < bytes || short_of_inodes {
-            return Err(DrillError::NoRoom {
-                place: place.display().to_string(),
-                free: there.free_bytes,
-                inodes: there.free_inodes,
-                bytes,
-                entries,
-            });
-        }
-        Ok(())
-    }
-
     // Whom the application belongs to. Root in a sandbox may do no more than others to files that are not its own, so
     // an application of somebody else would not come up as root.
     fn user(&self, placement: &Placement) -> Result<User, DrillError> {
@@ -193,7 +217,7 @@ impl Run<'_> {
         }))
     }
 
-    fn production(&self) -> Sight {
+    fn production(&mut self) -> Sight {
         if self.spoil.is_some() || self.options.only.is_some() {
             // a question about the copy alone
             return Sight { healthy: None, fingerprint: None };
@@ -206,10 +230,16 @@ impl Run<'_> {
             Some(Name::from(path.strip_prefix(&root).ok()?.as_os_str()).0)
         };
         let databases: Vec<Vec<u8>> = document.databases.iter().filter_map(|d| below(&d.path)).collect();
-        production::look(&root, &live, &databases, &self.ready_checks())
+        let checks = self.ready_checks();
+        for check in checks.iter().filter(|check| !production::may_be_asked(check)) {
+            let name = check.name();
+            self.not_tested
+                .push(format!("check {name:?} of production: only ports of this host are asked there"));
+        }
+        production::look(&root, &live, &databases, &checks)
     }
 
-    fn ready_checks(&self) -> Vec<&Check> {
+    fn ready_checks(&self) -> Vec<&'a Check> {
         let plan = self.subject.plan;
         let names = match (&plan.drill.ready, &plan.service) {
             (ready, Some(service)) if ready.is_empty() => &service.ready,
@@ -237,10 +267,15 @@ impl Run<'_> {
         // started before anything is restored: a host that does not allow it costs no time
         let mut stage = Stage::start(&recipe(false)?, self.options, self.observer)?;
         self.isolation = stage.isolation(Level::Full);
+        if self.isolation.active == Level::None && self.options.allow_unisolated {
+            // it was allowed to be so: what goes wrong is told, and nothing passes
+            self.isolation.requested = Level::None;
+        }
         let setup = (self.subject.plan.drill.network == crate::plan::Network::Setup)
             .then(|| recipe(true))
             .transpose()?;
-        let is_there = self.restore(scratch, placement) && self.spoil(scratch) && self.is_silent(&mut stage);
+        let is_there = self.restore(scratch, placement) && self.spoil(scratch) && self.silence(&mut stage);
+        stage.restored();
         if is_there && self.set_up(&mut stage, setup) && self.test(&mut stage) {
             self.serve_and_look(&mut stage);
         }
@@ -262,7 +297,13 @@ impl Run<'_> {
         }
         self.phase("verify", true);
         let began = Instant::now();
-        let result = compare(subject.repo, subject.snapshot, placement, &target, observer);
+        let (result, foreign) = compare(subject.repo, subject.snapshot, placement, &target, observer);
+        if foreign > 0 {
+            let entries = crate::base::size::plural(foreign, "entry");
+            self.deviations
+                .push(format!("{entries} in the copy belong to this user, and not to their owners"));
+            self.not_tested.push("owners of files, and rights that rest on them: that needs root".to_owned());
+        }
         if !self.recorder.own_check("the copy is the snapshot".to_owned(), "content", false, began, result) {
             return false;
         }
@@ -319,9 +360,14 @@ impl Run<'_> {
         }
     }
 
-    // Before the server is started nothing may answer: whatever does is not the copy.
-    fn is_silent(&mut self, stage: &mut Stage<'_>) -> bool {
+    fn silence(&mut self, stage: &mut Stage<'_>) -> bool {
         self.phase("silence", true);
+        self.is_silent(stage)
+    }
+
+    // Before the server is started nothing may answer: whatever does is not the copy's server, be it production, or what
+    // the set-up has left running.
+    fn is_silent(&mut self, stage: &mut Stage<'_>) -> bool {
         for check in self.ready_checks() {
             let asks_who_answers = match &check.kind {
                 CheckKind::Http(_) => true,
@@ -331,9 +377,7 @@ impl Run<'_> {
             if !asks_who_answers {
                 continue;
             }
-            let mut once = check.clone();
-            once.common.retries = 0;
-            let verdict = stage.look(&once);
+            let verdict = stage.look(&once(check), self.within(FOREVER));
             if verdict.outcome == CheckOutcome::Pass {
                 let name = &verdict.name;
                 self.recorder.fault(format!(
@@ -402,22 +446,25 @@ impl Run<'_> {
     }
 
     fn serve_and_look(&mut self, stage: &mut Stage<'_>) {
-        let grace = self.subject.plan.drill.stop_timeout.0;
+        let drill = &self.subject.plan.drill;
+        let grace = drill.stop_timeout.0;
         let ready = match self.server().cloned() {
             None => {
                 self.not_tested.push("the server's start: the plan names none".to_owned());
                 self.recovery = Some(self.recorder.recovery());
                 true
             }
+            Some(_) if !self.can_be_ready() => false,
             Some(line) => {
-                self.phase("server", true);
-                match stage.serve(&line) {
-                    Ok(()) => self.wait_until_ready(stage),
-                    Err(error) => {
-                        self.recorder.fault(error.to_string());
-                        false
+                self.phase(SERVER, true);
+                self.is_silent(stage)
+                    && match stage.serve(&line) {
+                        Ok(()) => self.wait_until_ready(stage),
+                        Err(error) => {
+                            self.recorder.fault(error.to_string());
+                            false
+                        }
                     }
-                }
             }
         };
         if !ready {
@@ -426,7 +473,7 @@ impl Run<'_> {
         let was_stopped = self.stop_too_early(stage, grace);
         self.phase("checks", false);
         for check in chosen_checks(self.subject.plan) {
-            let verdict = stage.look(check);
+            let verdict = stage.look(check, self.within(FOREVER));
             self.recorder.check(&verdict);
         }
         self.shell(stage);
@@ -434,11 +481,43 @@ impl Run<'_> {
             return;
         }
         let trouble = match stage.server_ended() {
-            Ok(None) => None,
-            Ok(Some(ended)) => Some(format!("it did not live through the checks: {}", stage::how(&ended))),
-            Err(error) => Some(error.to_string()),
+            Ok(None) => self.has_gone(stage),
+            Ok(Some((outcome, how))) => Some((outcome, format!("it did not live through the checks: {how}"))),
+            Err(error) => Some((Outcome::Error, error.to_string())),
         };
+        self.phase("stop", false);
+        if let Some(line) = drill.stop.as_ref().filter(|_| stage.has_server()) {
+            // what it asks for may take its time
+            if stage.step(line, self.within(grace), &mut self.recorder) {
+                stage.wait_for_server(self.within(grace));
+            }
+        }
         stage.stop_server(grace, trouble, &mut self.recorder);
+    }
+
+    // Where no check says when a server is ready, it would be so at once, even if it never starts.
+    fn can_be_ready(&mut self) -> bool {
+        let says = |check: &&Check| !matches!(&check.kind, CheckKind::Port(port) if port.closed);
+        if self.ready_checks().iter().any(says) {
+            return true;
+        }
+        let why = "it was not started, for no check of the plan says when it is ready: name one in drill.ready, \
+                   such as a check of its port";
+        let result = StepResult::of(Outcome::Skip, why);
+        self.recorder.own_check("the server is ready".to_owned(), "ready", false, Instant::now(), result);
+        false
+    }
+
+    // A command that returned with 0 has left its server behind, and whether that lives only its checks can say.
+    fn has_gone(&mut self, stage: &mut Stage<'_>) -> Option<(Outcome, String)> {
+        if !stage.server_returned() {
+            return None;
+        }
+        let limit = self.within(FOREVER);
+        let looked = self.ready_checks().into_iter().map(|check| stage.look(check, limit));
+        let gone = looked.into_iter().find(|verdict| verdict.outcome != CheckOutcome::Pass)?;
+        let why = format!("it did not live through the checks: {}: {}", gone.name, gone.reason);
+        Some((Outcome::Fail, why))
     }
 
     // The sabotage that is not done to files.
@@ -460,14 +539,16 @@ impl Run<'_> {
         let patience = self.spoil.as_ref().map_or(patience, |spoil| patience.min(spoil.patience));
         let began = Instant::now();
         let inside = RefCell::new(&mut *stage);
+        let blamed = Cell::new(Outcome::Fail);
         let waited = ready::wait(Wait {
             checks: &checks,
             count: drill.ready_count,
-            look: &mut |check: &Check| inside.borrow_mut().look(check),
+            look: &mut |check: &Check| inside.borrow_mut().look(check, self.within(FOREVER)),
             ended: &mut || match inside.borrow_mut().server_ended() {
-                Ok(ended) => {
-                    ended.map(|ended| format!("the server ended before it was ready: {}", stage::how(&ended)))
-                }
+                Ok(ended) => ended.map(|(outcome, how)| {
+                    blamed.set(outcome);
+                    format!("the server ended before it was ready: {how}")
+                }),
                 Err(error) => Some(format!("the server could not be started: {error}")),
             },
             late: &mut || began.elapsed() > patience,
@@ -485,7 +566,8 @@ impl Run<'_> {
             Err(NotReady::Ended(why)) => why,
             Err(NotReady::Late(last)) => format!("it was not ready in {} s; {last}", patience.as_secs()),
         };
-        stage.stop_server(drill.stop_timeout.0, Some(trouble), &mut self.recorder);
+        let trouble = Some((blamed.get(), trouble));
+        stage.stop_server(drill.stop_timeout.0, trouble, &mut self.recorder);
         false
     }
 
@@ -506,7 +588,8 @@ impl Run<'_> {
         if self.observer.interrupted() && faults.is_empty() {
             faults.push("interrupted".to_owned());
         }
-        let deviations = kept.map(|path| format!("the copy was kept at {}", path.display()));
+        let mut deviations = self.deviations;
+        deviations.extend(kept.map(|path| format!("the copy was kept at {}", path.display())));
         Evidence {
             schema: SCHEMA.to_owned(),
             run_id,
@@ -548,7 +631,7 @@ impl Run<'_> {
             reasons: Vec::new(),
             cap: None,
             objectives_met: None,
-            deviations: deviations.into_iter().collect(),
+            deviations,
             production: Some(Production {
                 healthy_before: before.healthy,
                 healthy_after: after.healthy,
@@ -559,6 +642,13 @@ impl Run<'_> {
             seal: None,
         }
     }
+}
+
+// Whoever asks again by himself needs no check that does.
+fn once(check: &Check) -> Check {
+    let mut check = check.clone();
+    check.common.retries = 0;
+    check
 }
 
 fn chosen_checks(plan: &Plan) -> Vec<&Check> {

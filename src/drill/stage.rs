@@ -1,6 +1,7 @@
 //! The sandbox as a drill uses it: commands become steps, checks are run by this program inside.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +13,10 @@ use super::recorder::{Recorder, Result as StepResult};
 use super::{DrillError, Options, Subject};
 use crate::base::event::Observer;
 use crate::base::name::Name;
+use crate::base::size;
 use crate::check::value::CommandLine;
 use crate::check::{Check, Context, Verdict};
+use crate::evidence::verdict::SERVER;
 use crate::evidence::{Collector, Isolation, Level, Outcome};
 use crate::plan::Network as PlanNetwork;
 use crate::sandbox::{self, Bind, Command, Ended, Job, Limits, Network, Recipe, Sandbox, SandboxError};
@@ -22,6 +25,9 @@ use crate::sys::space::space;
 /// A shell with the terminal's signals, where the system can give it them.
 const SHELL: &str = "if command -v bash >/dev/null; then s=bash; else s=sh; fi; \
                      if command -v setsid >/dev/null; then exec setsid --ctty --wait $s -i; else exec $s -i; fi";
+
+/// The signal that comes with a file that grows beyond its limit.
+const XFSZ: i32 = 25;
 
 /// What a check inside is told, as JSON on its stdin.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +46,15 @@ pub struct Stage<'a> {
     environment: Vec<(OsString, OsString)>,
     observer: &'a dyn Observer,
     server: Option<Server>,
+    disk: Option<Disk>,
+}
+
+// How much the plan lets the copy write, and where that would be found.
+struct Disk {
+    most: u64,
+    places: [PathBuf; 2],
+    // what lies there and was not written by the copy
+    before: u64,
 }
 
 struct Server {
@@ -88,12 +103,28 @@ pub fn recipe(
     })
 }
 
+impl Disk {
+    // The blocks of all that lies there.
+    fn held(&self) -> u64 {
+        let below = |place: &PathBuf| -> u64 {
+            let entries = walkdir::WalkDir::new(place).same_file_system(true).into_iter().flatten();
+            entries.filter_map(|entry| entry.metadata().ok()).map(|about| about.blocks() * 512).sum()
+        };
+        self.places.iter().map(below).sum()
+    }
+}
+
 impl<'a> Stage<'a> {
     /// Starts the sandbox, or says what this host must allow.
     ///
     /// # Errors
     /// If it cannot be started and nobody allowed to go without.
     pub fn start(recipe: &Recipe, options: &Options, observer: &'a dyn Observer) -> Result<Self, DrillError> {
+        let disk = recipe.limits.file_size.map(|most| Disk {
+            most,
+            places: [recipe.scratch.clone(), recipe.binds[0].source.clone()],
+            before: 0,
+        });
         let mut root = recipe.directory.clone();
         let started = match Sandbox::start(recipe) {
             Err(SandboxError::Forbidden { .. }) if options.allow_unisolated => {
@@ -119,6 +150,7 @@ impl<'a> Stage<'a> {
             sandbox,
             observer,
             server: None,
+            disk,
         })
     }
 
@@ -134,6 +166,32 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// From now on the copy counts as restored: what is more later was written by what runs in it.
+    pub fn restored(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.before = disk.held();
+        }
+    }
+
+    // The limit of the disk is watched by the room that is left, which others use too: it is the copy's own doing only if
+    // the copy holds as much.
+    fn blame(&self, ended: &Ended) -> (Outcome, String) {
+        let Some(disk) = self.disk.as_ref().filter(|_| ended.is_of_disk()) else {
+            return (Outcome::Fail, how(ended));
+        };
+        let (written, most) = (disk.held().saturating_sub(disk.before), size::bytes(disk.most));
+        let shown = size::bytes(written);
+        // what was written and deleted, or was being written when it was killed, is not there any more
+        if written.saturating_mul(2) >= disk.most {
+            return (Outcome::Fail, format!("it was killed, for it wrote {shown}: limits.disk is {most}"));
+        }
+        let text = format!(
+            "it was killed, for the disk ran out of the room that limits.disk ({most}) needs; the copy itself wrote \
+             only {shown}, so that something else fills the disk"
+        );
+        (Outcome::Error, text)
+    }
+
     /// Runs one of the plan's commands to its end.
     pub fn step(&mut self, line: &CommandLine, limit: Duration, recorder: &mut Recorder) -> bool {
         let began = Instant::now();
@@ -142,7 +200,7 @@ impl<'a> Stage<'a> {
         let observer = self.observer;
         let ended =
             self.sandbox.run(&command, &mut |_, bytes| output.push(bytes), &|| observer.interrupted());
-        let result = StepResult { output: Some(output), ..judged(ended) };
+        let result = StepResult { output: Some(output), ..self.judged(ended) };
         recorder.step(&line.to_string(), began, result)
     }
 
@@ -162,37 +220,66 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// How the server ended, if it has. A start command that returns with 0 has left its server behind: it counts as running.
+    /// How the server ended and whose fault that is, if it has. A start command that returns with 0 has left its server behind: it counts as running.
     ///
     /// # Errors
     /// Why it could not be started.
-    pub fn server_ended(&mut self) -> Result<Option<Ended>, SandboxError> {
+    pub fn server_ended(&mut self) -> Result<Option<(Outcome, String)>, SandboxError> {
         let Some(server) = &self.server else { return Ok(None) };
-        Ok(self.sandbox.ended(server.job)?.filter(|ended| !ended.success()))
+        let ended = self.sandbox.ended(server.job)?.filter(|ended| !ended.success());
+        Ok(ended.map(|ended| self.blame(&ended)))
     }
 
-    /// Stops the server and notes it as a step. `trouble`: why it is at fault.
-    pub fn stop_server(&mut self, grace: Duration, trouble: Option<String>, recorder: &mut Recorder) {
+    /// True if a server was started and not stopped yet.
+    pub fn has_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// True if the server's command has ended, in whatever way.
+    pub fn server_returned(&mut self) -> bool {
+        let job = self.server.as_ref().map(|server| server.job);
+        job.is_some_and(|job| self.sandbox.ended(job).is_ok_and(|ended| ended.is_some()))
+    }
+
+    /// Waits until the server's command has ended, no longer than this.
+    pub fn wait_for_server(&mut self, most: Duration) {
+        let began = Instant::now();
+        while self.server.is_some()
+            && !self.server_returned()
+            && began.elapsed() < most
+            && !self.observer.interrupted()
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops the server and notes it as a step of its own phase. `trouble`: why it is at fault.
+    pub fn stop_server(
+        &mut self,
+        grace: Duration,
+        trouble: Option<(Outcome, String)>,
+        recorder: &mut Recorder,
+    ) {
         let Some(server) = self.server.take() else { return };
         let stopped = self.sandbox.stop_job(server.job, grace);
         let output = server.output.lock().unwrap_or_else(PoisonError::into_inner).take();
         let result = match (trouble, stopped) {
-            (Some(why), _) => StepResult::of(Outcome::Fail, why),
+            (Some((outcome, why)), _) => StepResult::of(outcome, why),
             (None, Err(error)) => StepResult::of(Outcome::Error, error.to_string()),
             (None, Ok(_)) => StepResult::pass(),
         };
-        recorder.step(&server.name, server.began, StepResult { output, ..result });
+        recorder.step_of(SERVER, &server.name, server.began, StepResult { output, ..result });
     }
 
-    /// Runs a check inside. A failure of the harness is a verdict of `error`.
-    pub fn look(&mut self, check: &Check) -> Verdict {
-        match self.try_look(check) {
+    /// Runs a check inside, no longer than `limit`. A failure of the harness is a verdict of `error`.
+    pub fn look(&mut self, check: &Check, limit: Duration) -> Verdict {
+        match self.try_look(check, limit) {
             Ok(verdict) => verdict,
             Err(why) => could_not(check, why),
         }
     }
 
-    fn try_look(&mut self, check: &Check) -> Result<Verdict, String> {
+    fn try_look(&mut self, check: &Check, limit: Duration) -> Result<Verdict, String> {
         let environment = self
             .environment
             .iter()
@@ -204,7 +291,8 @@ impl<'a> Stage<'a> {
         };
         let request = CheckRequest { check: check.clone(), context };
         let stdin = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
-        let command = Command::new([self.program.clone().into_os_string(), "__check".into()]).stdin(stdin);
+        let command = Command::new([self.program.clone().into_os_string(), "__check".into()]);
+        let command = command.stdin(stdin).within(limit);
         let mut said = Vec::new();
         let mut complaint = Vec::new();
         let observer = self.observer;
@@ -216,6 +304,10 @@ impl<'a> Stage<'a> {
         };
         let ended = self.sandbox.run(&command, &mut keep, &|| observer.interrupted());
         let ended = ended.map_err(|e| e.to_string())?;
+        if ended.timed_out {
+            let why = "the time of the whole drill, limits.time, was over".to_owned();
+            return Ok(Verdict { outcome: crate::check::Outcome::Fail, ..could_not(check, why) });
+        }
         serde_json::from_slice(&said).map_err(|_| {
             let complaint = crate::base::name::shown(&complaint);
             format!("the check did not answer (exit {:?}): {complaint}", ended.exit)
@@ -228,6 +320,27 @@ impl<'a> Stage<'a> {
     /// If it cannot be opened.
     pub fn shell(&mut self) -> Result<(), SandboxError> {
         self.sandbox.interact(&Command::shell(SHELL))
+    }
+
+    fn judged(&self, ended: Result<Ended, SandboxError>) -> StepResult {
+        let ended = match ended {
+            Ok(ended) => ended,
+            // the program of the plan is not in the copy, or cannot be run
+            Err(error @ SandboxError::Start { .. }) => {
+                return StepResult::of(Outcome::Fail, error.to_string());
+            }
+            Err(error) => return StepResult::of(Outcome::Error, error.to_string()),
+        };
+        let mut result = match () {
+            () if ended.success() => StepResult::pass(),
+            () if ended.timed_out => StepResult::of(Outcome::Fail, "its time was over"),
+            () => {
+                let (outcome, why) = self.blame(&ended);
+                StepResult::of(outcome, why)
+            }
+        };
+        result.exit = ended.exit;
+        result
     }
 
     /// Ends everything inside; what is left is named.
@@ -247,27 +360,12 @@ fn command(line: &CommandLine) -> Command {
     }
 }
 
-fn judged(ended: Result<Ended, SandboxError>) -> StepResult {
-    let ended = match ended {
-        Ok(ended) => ended,
-        // the program of the plan is not in the copy, or cannot be run
-        Err(error @ SandboxError::Start { .. }) => return StepResult::of(Outcome::Fail, error.to_string()),
-        Err(error) => return StepResult::of(Outcome::Error, error.to_string()),
-    };
-    let mut result = match () {
-        () if ended.success() => StepResult::pass(),
-        () if ended.timed_out => StepResult::of(Outcome::Fail, "its time was over"),
-        () => StepResult::of(Outcome::Fail, how(&ended)),
-    };
-    result.exit = ended.exit;
-    result
-}
-
 /// How a command ended, in words.
-pub fn how(ended: &Ended) -> String {
+fn how(ended: &Ended) -> String {
     match (&ended.limit, ended.exit, ended.signal) {
         (Some(limit), ..) => format!("it was killed, for it reached the limit of {limit}"),
         (_, Some(status), _) => format!("it ended with {status}"),
+        (_, _, Some(XFSZ)) => "it was killed, for it wrote a file larger than limits.disk".to_owned(),
         (_, _, Some(signal)) => format!("signal {signal} ended it"),
         _ => "it ended, nobody knows how".to_owned(),
     }

@@ -112,6 +112,11 @@ impl Evidence {
         self
     }
 
+    /// True if the application's server was started.
+    pub fn has_server(&self) -> bool {
+        self.measured.phases.iter().any(|phase| phase.name == verdict::SERVER)
+    }
+
     /// True if nothing is missing for a pass but answers to questions: neither passed nor failed.
     pub fn is_open(&self) -> bool {
         self.kind == Kind::Runbook

@@ -1,7 +1,7 @@
 //! What a run comes to. Pure, and total: every record gets exactly one verdict.
 //!
-//! A pass cannot be accidental. It needs, all together: at least one data-proving check that passed; every
-//! required check and every step *run* and passed (skipped or not judged is not passed); isolation that
+//! A pass cannot be accidental. It needs, all together: at least one data-proving check that passed; at least
+//! one step or check of the plan, beside Lifeboat's own; every required check and every step *run* and passed (skipped or not judged is not passed); isolation that
 //! was there, and at least as much of it as asked; a recovery time; objectives met; production left alone;
 //! cleaning up proved. Where one of these is missing:
 //!
@@ -20,6 +20,13 @@ use super::record::{Evidence, Kind};
 use super::step::Outcome;
 use crate::base::Exit;
 use crate::base::size::plural;
+
+/// The phase whose steps are Lifeboat's own.
+pub const RESTORE: &str = "restore";
+/// The phase in which the application's server is started.
+pub const SERVER: &str = "server";
+/// The kinds of checks that Lifeboat makes by itself in every drill, whatever the plan says.
+pub const OWN_CHECKS: [&str; 3] = ["content", "sqlite", "ready"];
 
 /// What a run comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -191,6 +198,11 @@ fn missing(run: &Evidence) -> Vec<String> {
         if !run.checks.iter().any(proves_data) {
             found.push("no check that proves the data has passed".to_owned());
         }
+        if !run.steps.iter().any(is_of_plan) && !run.checks.iter().any(asks_by_plan) {
+            found.push(
+                "nothing of the plan has passed: no set-up, no test, no server and no check".to_owned(),
+            );
+        }
         if run.measured.recovery_s.is_none() {
             found.push("the application was never seen healthy for long enough".to_owned());
         }
@@ -221,6 +233,15 @@ fn aftermath(run: &Evidence) -> Vec<String> {
 
 fn unobserved(result: Outcome) -> &'static str {
     if result == Outcome::Skip { "did not run" } else { "could not be judged" }
+}
+
+// What Lifeboat does and looks at in every drill says nothing of the application.
+fn is_of_plan(step: &super::Step) -> bool {
+    step.phase != RESTORE && step.result == Outcome::Pass
+}
+
+fn asks_by_plan(check: &super::Check) -> bool {
+    !OWN_CHECKS.contains(&check.kind.as_str()) && check.result == Outcome::Pass
 }
 
 fn proves_data(check: &super::Check) -> bool {
@@ -260,7 +281,11 @@ fn grounds(run: &Evidence) -> Vec<String> {
         grounds.push(format!("{proving} checks proved that data came back"));
     }
     if let Some(recovery) = run.measured.recovery_s {
-        grounds.push(format!("the application was healthy after {recovery}"));
+        grounds.push(if run.kind == Kind::Drill && !run.has_server() {
+            format!("the copy was ready after {recovery}; no server was started")
+        } else {
+            format!("the application was healthy after {recovery}")
+        });
     }
     grounds
 }

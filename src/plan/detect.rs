@@ -279,6 +279,11 @@ fn drill(found: &Found, text: &mut String) {
     }
     text.push_str(&format!("tests = {}\n", list(&found.tests)));
     match &found.server {
+        // a server that no check knows would be ready before it is there
+        Some(server) if found.port.is_none() => text.push_str(&format!(
+            "# give the check of the server above its port, and then the two lines below back\n# server = {}\n",
+            quoted(server)
+        )),
         Some(server) => text.push_str(&format!("server = {}\n", quoted(server))),
         None => text.push_str("# server = \"…\"\n"),
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::job;
 use super::process;
-use super::recipe::{Limits, Recipe};
+use super::recipe::{Limits, OF_DISK, Recipe};
 use super::wire::{self, Ask, Tell};
 use crate::sys::namespace;
 use crate::sys::space::space;
@@ -188,7 +188,7 @@ impl Init {
         if let Some(free) = limits.free
             && space(&self.scratch).is_ok_and(|found| found.free_bytes < free)
         {
-            return Some(format!("fewer than {free} bytes are free on the disk"));
+            return Some(format!("{OF_DISK}: fewer than {free} bytes are free"));
         }
         if self.cgroup || (limits.memory.is_none() && limits.processes.is_none()) {
             return None;

@@ -171,7 +171,15 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// What a limit is called that was reached because the disk is nearly full.
+pub(super) const OF_DISK: &str = "disk";
+
 impl Ended {
+    /// True if it was killed because there was too little room left on the disk, whoever took it.
+    pub fn is_of_disk(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.starts_with(OF_DISK))
+    }
+
     /// True if it exited by itself with status 0.
     pub fn success(&self) -> bool {
         self.exit == Some(0) && !self.timed_out

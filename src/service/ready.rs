@@ -1,6 +1,7 @@
 //! When a service counts as up: its checks passed so often in a row. A service that dies after its first answer is not
 //! ready. Drills and starts wait by the same rule.
 
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,7 +16,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The checks of these names; the required checks of HTTP and ports if there is none.
 pub fn checks<'p>(plan: &'p Plan, names: &[String]) -> Vec<&'p Check> {
     if names.is_empty() {
-        let asks = |check: &&Check| matches!(check.kind, Kind::Http(_) | Kind::Port(_));
+        // that nobody answers is true before it starts as well
+        let asks = |check: &&Check| match &check.kind {
+            Kind::Http(_) => true,
+            Kind::Port(port) => !port.closed,
+            _ => false,
+        };
         return plan.check.iter().filter(|check| check.common.required).filter(asks).collect();
     }
     names.iter().filter_map(|name| plan.check_named(name)).collect()
@@ -88,9 +94,13 @@ pub(super) fn ports(checks: &[Check]) -> Vec<u16> {
     checks.iter().filter_map(port).collect()
 }
 
-fn port(check: &Check) -> Option<u16> {
-    let local =
-        |host: &str| matches!(host, "localhost" | "::1" | "[::1]" | "0.0.0.0") || host.starts_with("127.");
+/// The port of this host that a check asks; `None` if it asks something else, or somebody else.
+pub fn port(check: &Check) -> Option<u16> {
+    let local = |host: &str| {
+        let host = host.trim_matches(['[', ']']);
+        host == "localhost"
+            || host.parse().is_ok_and(|address: IpAddr| address.is_loopback() || address.is_unspecified())
+    };
     match &check.kind {
         Kind::Http(http) => {
             let url = Url::parse(&http.http).ok()?;

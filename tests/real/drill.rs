@@ -307,6 +307,247 @@ fn each_verdict_has_its_status() {
     app.drill(&[]).exits(20);
 }
 
+fn reasons(run: &Value) -> String {
+    run["reasons"].to_string()
+}
+
+/// A plan of its own in a fresh application with one file of 42 rows.
+fn planned<'e>(env: &'e TestEnv, rest: &str) -> App<'e> {
+    let app = App::small(env, "");
+    fs::write(app.dir.join("lifeboat.toml"), format!("[app]\nname = \"small\"\n{rest}\n")).unwrap();
+    app.snapshot();
+    app
+}
+
+const ROWS: &str =
+    "[[check]]\nname = \"rows\"\ncommand = \"grep -q '42 rows' data.txt\"\ndata_proving = true\n";
+
+#[test]
+fn a_server_that_no_check_knows_does_not_pass() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = planned(&env, &format!("{ROWS}[drill]\nserver = \"exec sleep 1000\""));
+    let run = record(&app.drill(&[]).exits(22));
+    assert!(reasons(&run).contains("no check of the plan says when it is ready"), "{}", reasons(&run));
+    assert_eq!(run["measured"]["recovery_s"], Value::Null);
+    // that nobody answers on a port is true before the server starts
+    let closed = "[[check]]\nname = \"closed\"\nport = 1\nclosed = true\n";
+    let env = TestEnv::new();
+    let app =
+        planned(&env, &format!("{ROWS}{closed}[drill]\nserver = \"exec sleep 1000\"\nready = [\"closed\"]"));
+    app.drill(&[]).exits(22);
+}
+
+#[test]
+fn an_empty_database_and_a_plan_that_asks_nothing_prove_nothing() {
+    if !have(&["python3"]) || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = planned(&env, "[drill]\nchecks = []");
+    let make = |sql: &str| {
+        let script =
+            "import sqlite3, sys; c = sqlite3.connect('a.db'); c.executescript(sys.argv[1]); c.commit()";
+        run(Command::new("python3").args(["-c", script, sql]).current_dir(&app.dir)).ok();
+        app.snapshot();
+    };
+    make("CREATE TABLE t (x)");
+    let run = record(&app.drill(&[]).exits(22));
+    assert!(
+        reasons(&run).contains("proves the data") && reasons(&run).contains("nothing of the plan"),
+        "{run}"
+    );
+    // rows prove data, but still nobody has asked for anything
+    make("INSERT INTO t VALUES (1)");
+    let run = record(&app.drill(&[]).exits(22));
+    assert!(
+        !reasons(&run).contains("proves the data") && reasons(&run).contains("nothing of the plan"),
+        "{run}"
+    );
+    app.replace_in_plan("checks = []", "tests = [\"test -f data.txt\"]");
+    let run = record(&app.drill(&[]).ok());
+    assert!(reasons(&run).contains("no server was started") && !reasons(&run).contains("healthy"), "{run}");
+}
+
+#[test]
+fn a_disaster_is_answered_by_what_was_there_before_it() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = App::small(&env, "");
+    fs::write(app.dir.join("earlier"), "x").unwrap();
+    let first = app.snapshot();
+    std::thread::sleep(Duration::from_millis(1100));
+    let disaster = run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])).ok().stdout;
+    std::thread::sleep(Duration::from_millis(1100));
+    fs::write(app.dir.join("later"), "x").unwrap();
+    let second = app.snapshot();
+    let run = record(&app.drill(&["--disaster-at", disaster.trim()]).ok());
+    assert_eq!(text(&run["snapshot"], "id"), first);
+    assert!(run["measured"]["snapshot_age_s"].as_f64().unwrap() > 0.0, "{}", run["measured"]);
+    let named = app.drill(&[&second, "--disaster-at", disaster.trim()]).exits(2);
+    assert!(named.stderr.contains("after the disaster"), "{}", named.stderr);
+    app.drill(&["--disaster-at", "2001-01-01T00:00:00Z"]).exits(22);
+    app.drill(&["--disaster-at", "2999-01-01T00:00:00Z"]).exits(2);
+}
+
+#[test]
+fn the_disk_of_others_is_not_held_against_the_copy() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = App::small(&env, "tests = [\"sleep 5\"]\nlimits = { disk = \"8M\" }");
+    let drill = app.command(&["drill", "--json", "--in", app.place().to_str().unwrap()]);
+    let drill = { drill }.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // once the test runs, somebody else takes what is left
+    let began = Instant::now();
+    while traces(&app).is_empty() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    let other = env.path("somebody-else");
+    fs::write(&other, vec![7; 64 << 20]).unwrap();
+    let done = crate::env::finish(drill, Duration::from_secs(60)).exits(22);
+    fs::remove_file(other).unwrap();
+    let steps = record(&done)["steps"].to_string();
+    assert!(steps.contains("limits.disk") && steps.contains("something else fills the disk"), "{steps}");
+    // its own writing is its own fault
+    let greedy = TestEnv::new();
+    let fill = "for i in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > f$i; done; sleep 5";
+    let app = App::small(&greedy, &format!("tests = [\"{fill}\"]\nlimits = {{ disk = \"8M\" }}"));
+    let run = record(&app.drill(&[]).exits(20));
+    assert!(reasons(&run).contains("limits.disk"), "{}", reasons(&run));
+}
+
+#[test]
+fn an_ordinary_user_may_drill_what_belongs_to_others_too() {
+    if !have(&["setpriv", "chown"]) || !rustix::process::geteuid().is_root() || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = App::small(&env, "");
+    fs::write(app.dir.join("of-another"), "x").unwrap();
+    run(Command::new("chown").arg("-R").arg("4242:4242").arg(env.path("."))).ok();
+    run(Command::new("chown").arg("4343:4343").arg(app.dir.join("of-another"))).ok();
+    let as_user = |args: &[&str]| {
+        let inner = app.command(args);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "4242", "--regid", "4242", "--clear-groups"]);
+        command.arg(inner.get_program()).args(inner.get_args()).current_dir(&app.dir);
+        env.set(&mut command);
+        run(&mut command)
+    };
+    let place = app.place();
+    run(Command::new("chown").arg("4242:4242").arg(&place)).ok();
+    let taken = as_user(&["snapshot", "-q"]);
+    let done = as_user(&["drill", "--json", "--in", place.to_str().unwrap()]);
+    if taken.code != 0 || done.code == 22 && done.stdout.is_empty() {
+        skip(&format!("no ordinary user can run it here: {}{}", taken.stderr, done.stderr));
+        return;
+    }
+    let run = record(&done.ok());
+    assert!(run["deviations"].to_string().contains("1 entry"), "{}", run["deviations"]);
+    assert!(run["not_tested"].to_string().contains("owners of files"), "{}", run["not_tested"]);
+}
+
+#[test]
+fn what_the_set_up_left_running_is_not_taken_for_the_server() {
+    if !have(&["python3"]) || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let answers = "import socket, time; s = socket.create_server(('127.0.0.1', 8123)); time.sleep(1000)";
+    let check = "[[check]]\nname = \"up\"\nport = 8123\n";
+    let app = planned(
+        &env,
+        &format!(
+            "{ROWS}{check}[drill]\nsetup = [\"setsid python3 daemon.py >/dev/null 2>&1 & sleep 1\"]\n\
+             server = \"exec sleep 1000\""
+        ),
+    );
+    fs::write(app.dir.join("daemon.py"), answers).unwrap();
+    app.snapshot();
+    let run = record(&app.drill(&[]).exits(22));
+    assert!(reasons(&run).contains("something else answered"), "{}", reasons(&run));
+    // a server that its command leaves behind, and that does not live through the checks
+    let env = TestEnv::new();
+    let dies = "import socket, time; s = socket.create_server(('127.0.0.1', 8123)); time.sleep(2)";
+    let slow = "[[check]]\nname = \"slow\"\ncommand = \"sleep 4\"\n";
+    let app = planned(
+        &env,
+        &format!(
+            "{ROWS}{check}{slow}[drill]\nchecks = [\"rows\", \"slow\"]\nready = [\"up\"]\n\
+             server = \"python3 daemon.py >/dev/null 2>&1 &\""
+        ),
+    );
+    fs::write(app.dir.join("daemon.py"), dies).unwrap();
+    app.snapshot();
+    let run = record(&app.drill(&[]).exits(20));
+    assert!(reasons(&run).contains("did not live through the checks"), "{}", reasons(&run));
+}
+
+#[test]
+fn the_plans_way_of_stopping_is_gone_too() {
+    if !have(&["python3"]) || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let check = "[[check]]\nname = \"up\"\nport = 8123\n";
+    let server = "import socket, os, time\ns = socket.create_server(('127.0.0.1', 8123))\n\
+                  while not os.path.exists('stop'): time.sleep(0.05)\nprint('went by itself', flush=True)\n";
+    let app = planned(
+        &env,
+        &format!("{ROWS}{check}[drill]\nserver = \"exec python3 server.py\"\nstop = \"touch stop\""),
+    );
+    fs::write(app.dir.join("server.py"), server).unwrap();
+    app.snapshot();
+    let run = record(&app.drill(&[]).ok());
+    let steps = run["steps"].as_array().unwrap();
+    let of = |phase: &str| steps.iter().find(|step| text(step, "phase") == phase).unwrap();
+    assert_eq!((text(of("stop"), "name"), text(of("stop"), "result")), ("touch stop", "pass"));
+    assert!(of("server").to_string().contains("went by itself"), "{steps:?}");
+    app.replace_in_plan("touch stop", "false");
+    app.snapshot();
+    app.drill(&[]).exits(20);
+}
+
+#[test]
+fn the_time_of_a_drill_holds_for_its_checks() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = planned(
+        &env,
+        "[[check]]\nname = \"long\"\ncommand = \"sleep 100\"\ntimeout = \"100s\"\n[drill]\nlimits = { time = \"3s\" }",
+    );
+    let began = Instant::now();
+    let run = record(&app.drill(&[]).exits(20));
+    assert!(reasons(&run).contains("limits.time") && began.elapsed() < Duration::from_secs(40), "{run}");
+}
+
+#[test]
+fn a_tool_that_is_not_there_is_named_before_anything_is_restored() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = App::small(&env, "tests = [\"no-such-tool-1f2e --version\"]");
+    let done = app.lifeboat(&["drill", "--in", app.place().to_str().unwrap()]).exits(22);
+    assert!(done.stderr.contains("no-such-tool-1f2e") && done.stderr.contains("next: "), "{}", done.stderr);
+    // that it was tried is in the logbook
+    let kept = app.lifeboat(&["log", "export", "--record", "latest", "--format", "json"]).ok();
+    assert!(
+        kept.stdout.contains("inconclusive") && kept.stdout.contains("no-such-tool-1f2e"),
+        "{}",
+        kept.stdout
+    );
+}
+
 #[test]
 fn without_isolation_it_is_refused_or_nothing_passes() {
     if !have(&["unshare", "setpriv"]) || !have_sandbox() {
@@ -337,6 +578,12 @@ fn without_isolation_it_is_refused_or_nothing_passes() {
     assert!(capped.stdout.contains("INCONCLUSIVE (UNISOLATED)"), "{}", capped.stdout);
     assert!(capped.stdout.contains("isolation: none"), "{}", capped.stdout);
     assert!(!app.dir.join("written").exists(), "a relative path led to production");
+    // what goes wrong is told all the same
+    app.replace_in_plan("touch written", "exit 3");
+    app.snapshot();
+    let failed = forbidden(&["drill", "--allow-unisolated", "--in", place.to_str().unwrap()]).exits(20);
+    assert!(failed.stdout.contains("FAILED (UNISOLATED)"), "{}", failed.stdout);
+    assert!(failed.stdout.contains("it ended with 3"), "{}", failed.stdout);
     assert_eq!(app.left(), [] as [PathBuf; 0]);
 }
 
@@ -399,6 +646,22 @@ fn a_kept_copy_can_be_looked_at() {
     app.drill(&["--keep"]).exits(20);
     let [left] = &app.left()[..] else { panic!("{:?}", app.left()) };
     assert_eq!(fs::read_to_string(left.join("tree/data.txt")).unwrap(), "42 rows\n");
+    // whoever cleans up leaves it, until he is told that it is done with
+    let place = app.place();
+    let gc = |more: &[&str]| {
+        let mut args = vec!["gc", "--in", place.to_str().unwrap()];
+        args.extend(more);
+        app.lifeboat(&args).ok()
+    };
+    let said = gc(&[]).stdout;
+    assert!(left.exists() && said.contains("--kept"), "{said}");
+    gc(&["--kept"]);
+    assert!(!left.exists());
+    // where it is is said, and without it how to look around
+    let said = app.lifeboat(&["drill", "--keep", "--in", place.to_str().unwrap()]).exits(20);
+    assert!(said.stdout.contains("the copy was kept at "), "{}", said.stdout);
+    let said = app.lifeboat(&["drill", "--in", place.to_str().unwrap()]).exits(20);
+    assert!(said.stdout.contains("next: lifeboat drill --keep"), "{}", said.stdout);
 }
 
 #[test]
@@ -421,6 +684,15 @@ fn the_last_snapshot_that_passes_is_found() {
     assert!(found["tried"].as_u64().unwrap() <= 5);
     assert_eq!(text(&record(&bisect("true").ok()), "last_good"), &ids[5][..8]);
     bisect("false").exits(20);
+    let place = app.place();
+    let between = |good: &str, bad: &str, test: &str| {
+        let place = place.to_str().unwrap();
+        app.lifeboat(&["bisect", "--json", "--good", good, "--bad", bad, "--test", test, "--in", place])
+    };
+    between(&ids[2], &ids[2], "true").exits(2);
+    // one that was called good and is not is found out
+    between(&ids[0], &ids[3], "false").exits(20);
+    assert_eq!(text(&record(&between(&ids[0], &ids[3], "true").ok()), "last_good"), &ids[3][..8]);
     // the newest two, one of which has lost its data
     fs::write(app.dir.join("data.txt"), "").unwrap();
     app.snapshot();
@@ -428,6 +700,13 @@ fn the_last_snapshot_that_passes_is_found() {
         app.lifeboat(&["drill", "--matrix", "--last", "2", "--in", app.place().to_str().unwrap()]).exits(20);
     let rows: Vec<_> =
         table.stdout.lines().filter(|line| line.contains("fail") || line.contains("pass")).collect();
+    // the status is that of the newest
+    app.replace_in_plan("[drill]", "[drill]\nobjectives = { rto = \"1ms\" }");
+    fs::write(app.dir.join("data.txt"), "42 rows\n").unwrap();
+    app.snapshot();
+    let place = app.place();
+    app.lifeboat(&["drill", "--matrix", "--last", "1", "--in", place.to_str().unwrap()]).exits(21);
+    app.lifeboat(&["drill", "--matrix", "--html", "x"]).exits(2);
     assert!(rows.len() == 2 && rows[0].contains("fail") && rows[1].contains("pass"), "{}", table.stdout);
     assert_eq!(app.left(), [] as [PathBuf; 0]);
 }

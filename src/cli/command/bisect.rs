@@ -28,10 +28,10 @@ pub struct BisectArgs {
     /// The command, for sh; it passes if it ends with 0
     #[arg(long, value_name = "COMMAND")]
     test: String,
-    /// One in which it passes [default: the oldest]
+    /// The oldest that is tried, in which it passes [default: the oldest of all]
     #[arg(long, value_name = "SNAPSHOT")]
     good: Option<std::ffi::OsString>,
-    /// One in which it fails [default: the newest]
+    /// The newest that is tried, in which it fails [default: the newest of all]
     #[arg(long, value_name = "SNAPSHOT")]
     bad: Option<std::ffi::OsString>,
     /// Run even if nothing keeps the copy apart from production
@@ -80,7 +80,7 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut search =
         Search { context, repo: &repo, plan: &plan, plan_sha256, snapshots: &snapshots, options, tried: 0 };
     let range = range(args, &plan, &snapshots)?;
-    let answer = search.halve(&range, args.good.is_some(), args.bad.is_some())?;
+    let answer = search.halve(&range)?;
     if context.json() {
         context.document(&answer)?;
     } else {
@@ -101,10 +101,17 @@ fn range<'s>(
         let Some(text) = text else { return Ok(None) };
         Ok(Some(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?))
     };
-    if let Some(good) = named(&args.good)? {
+    let (good, bad) = (named(&args.good)?, named(&args.bad)?);
+    if let (Some(good), Some(bad)) = (good, bad)
+        && good.document.started >= bad.document.started
+    {
+        let text = "--good must name a snapshot that is older than that of --bad";
+        return Err(CommandError::usage(text).next("lifeboat snapshots shows them in their order"));
+    }
+    if let Some(good) = good {
         all.retain(|s| s.document.started >= good.document.started);
     }
-    if let Some(bad) = named(&args.bad)? {
+    if let Some(bad) = bad {
         all.retain(|s| s.document.started <= bad.document.started);
     }
     if all.is_empty() {
@@ -117,17 +124,13 @@ fn range<'s>(
 }
 
 impl Search<'_> {
-    fn halve(
-        &mut self,
-        all: &[&Snapshot],
-        good_known: bool,
-        bad_known: bool,
-    ) -> Result<Answer, CommandError> {
+    // Both ends are tried, also those that somebody named: what is not as he believes makes every answer between wrong.
+    fn halve(&mut self, all: &[&Snapshot]) -> Result<Answer, CommandError> {
         let last = all.len() - 1;
-        if !bad_known && self.passes(all[last])? {
+        if self.passes(all[last])? {
             return Ok(self.answer(Some(all[last]), None));
         }
-        if !good_known && (last == 0 || !self.passes(all[0])?) {
+        if last == 0 || !self.passes(all[0])? {
             return Ok(self.answer(None, Some(all[0])));
         }
         let (mut good, mut bad) = (0, last);
@@ -156,6 +159,10 @@ impl Search<'_> {
         let observer = self.context.observer();
         let run = rehearse(&subject, &self.options, env::sudo_user(), &*observer).map_err(refused)?.judged();
         drop(observer);
+        if self.tried == 1 && run.cap.is_some() {
+            let text = "nothing keeps the copy apart from production (unisolated): the command may look at production";
+            self.context.warn("unisolated", text);
+        }
         let id = snapshot.id.short();
         let taken = snapshot.document.started.shown();
         let outcome = run.steps.iter().find(|step| step.phase == "tests").map(|step| step.result);

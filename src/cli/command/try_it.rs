@@ -23,6 +23,7 @@ use crate::cli::context::{Context, absolute, whoami};
 use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
+use crate::drill::scratch;
 use crate::drill::self_test::{Score, self_test};
 use crate::drill::{Options, Subject, rehearse};
 use crate::evidence::{self, Evidence, Verdict, render};
@@ -95,12 +96,14 @@ struct Answer<'a> {
 /// If a step could not be done at all.
 pub fn run(args: &TryArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("lifeboat-try-");
+    let builder = builder.prefix(scratch::TRIAL);
     let made = match &args.place {
         Some(place) => builder.tempdir_in(absolute(place)?),
         None => builder.tempdir(),
     };
     let temporary = made.map_err(CommandError::io("could not make a temporary directory"))?;
+    // if this is killed, gc takes it away
+    scratch::lease(temporary.path(), "try", context.clock().now()).map_err(refused)?;
     let result = steps(args, context, temporary.path());
     let removed = temporary.close().map_err(CommandError::io("could not remove the temporary directory"));
     let done = result?;

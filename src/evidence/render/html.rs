@@ -93,6 +93,9 @@ fn sentence(run: &Evidence) -> String {
     };
     let app = line(&run.app);
     match (run.verdict, run.measured.recovery_s) {
+        (Verdict::Pass, Some(recovery)) if run.kind == Kind::Drill && !run.has_server() => {
+            format!("{app} {what} in {recovery}; no server was started.")
+        }
         (Verdict::Pass, Some(recovery)) => format!("{app} {what} and was healthy after {recovery}."),
         (Verdict::Pass, None) => format!("{app} {what}."),
         (Verdict::Fail, _) => {

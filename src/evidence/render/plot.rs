@@ -153,7 +153,8 @@ pub fn history(run: &Evidence, past: &[Evidence]) -> History {
 }
 
 fn recovered(run: &Evidence) -> String {
-    run.measured.recovery_s.map_or("never healthy".to_owned(), |r| format!("healthy after {r}"))
+    let what = if run.kind == Kind::Drill && !run.has_server() { "ready" } else { "healthy" };
+    run.measured.recovery_s.map_or(format!("never {what}"), |r| format!("{what} after {r}"))
 }
 
 fn note(run: &Evidence, total: usize, drawn: bool) -> String {

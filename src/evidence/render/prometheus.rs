@@ -6,7 +6,7 @@ use super::line;
 use crate::evidence::measure::Seconds;
 use crate::evidence::record::Evidence;
 use crate::evidence::step::Outcome;
-use crate::evidence::verdict::Verdict;
+use crate::evidence::verdict::{Cap, Verdict};
 
 /// The record as metrics, each labelled with the application and the kind of run. Ends with a newline.
 pub fn prometheus(run: &Evidence) -> String {
@@ -28,6 +28,11 @@ fn verdict(run: &Evidence, page: &mut Page) {
     page.sample("finished_timestamp_seconds", &[], run.finished.parts().0 as f64);
     page.head("isolation", "1 for the isolation that was active.");
     page.sample("isolation", &[("level", run.isolation.active.word())], 1.0);
+    page.head(
+        "unisolated",
+        "1 if nothing kept the copy apart from production, so that the run could not pass.",
+    );
+    page.sample("unisolated", &[], f64::from(u8::from(run.cap == Some(Cap::Unisolated))));
     page.head("cleanup_proved", "Whether it is proved that nothing was left over.");
     page.sample("cleanup_proved", &[], f64::from(u8::from(run.cleanup.proved)));
 }

@@ -41,6 +41,10 @@ fn each_missing_condition_takes_the_pass_away() {
         ("a required check could not be judged", Inconclusive, |r| r.checks[0].result = Outcome::Error),
         ("no check at all", Inconclusive, |r| r.checks.clear()),
         ("nothing proves the data", Inconclusive, |r| r.checks.retain(|c| !c.data_proving)),
+        ("nothing of the plan", Inconclusive, |r| {
+            r.steps.retain(|s| s.phase == "restore");
+            r.checks = vec![check("database a.db is whole", "sqlite", true), check("copy", "content", true)];
+        }),
         ("no snapshot", Inconclusive, |r| r.snapshot = None),
         ("never healthy", Inconclusive, |r| r.measured.recovery_s = None),
         ("too slow", ObjectiveMissed, |r| r.objectives.rto_s = Some(Seconds::from_secs(1))),
@@ -64,6 +68,15 @@ fn each_missing_condition_takes_the_pass_away() {
     for (what, verdict, change) in cases {
         assert_eq!(verdict_of(change), verdict, "{what}");
     }
+}
+
+#[test]
+fn without_a_server_nothing_is_called_healthy() {
+    let mut run = good();
+    run.measured.phases.retain(|phase| phase.name != "server");
+    let run = run.judged();
+    assert_eq!(run.verdict, Verdict::Pass);
+    assert_eq!(run.reasons[2], "the copy was ready after 1.61 s; no server was started");
 }
 
 #[test]
@@ -209,6 +222,7 @@ proptest! {
             prop_assert!(required_all_passed(&run) && run.cleanup.proved && run.faults.is_empty() && !late(&run));
             if run.kind == Kind::Drill {
                 prop_assert!(run.checks.iter().any(|c| c.data_proving && c.result == Outcome::Pass));
+                prop_assert!(!run.steps.is_empty() || run.checks.iter().any(|c| c.result == Outcome::Pass));
                 prop_assert!(run.isolation.active >= run.isolation.requested);
                 prop_assert!(run.isolation.active > Level::None);
                 prop_assert!(run.snapshot.is_some() && run.measured.recovery_s.is_some());

@@ -10,7 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::drill::{Subject, rehearse};
 use crate::evidence::{Evidence, Outcome, Verdict};
-use crate::plan::Plan;
+use crate::plan::{OnMiss, Plan};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 
@@ -38,15 +38,18 @@ pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
     let options = options(args, plan, repo, context)?;
     let plan_sha256 = hash_of(plan.file())?;
     let most = args.last.map_or(usize::MAX, usize::from);
-    let mut rows = Vec::new();
+    let (mut rows, mut newest, mut interrupted) = (Vec::new(), None, false);
     for snapshot in of_tree(&plan.root(), &snapshots).into_iter().rev().take(most) {
         let plan_sha256 = plan_sha256.clone();
         let subject =
             Subject { repo, snapshot, kept: &snapshots, plan, plan_sha256, same_as_last_drill: false };
         let observer = context.observer();
         let run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
-        rows.push(row(snapshot, plan, &run.judged()));
+        let run = run.judged();
+        newest.get_or_insert(run.verdict);
+        rows.push(row(snapshot, plan, &run));
         if observer.interrupted() {
+            interrupted = true;
             break;
         }
     }
@@ -61,7 +64,11 @@ pub fn run(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
         context.print(&table(&rows, plan, context))?;
     }
     // the newest is the one that counts; older ones fail because the tests have grown
-    Ok(if rows[0].verdict == Verdict::Fail.word() { Exit::DrillFailed } else { Exit::Done })
+    Ok(match newest.unwrap_or_default().exit() {
+        _ if interrupted => Exit::Interrupted,
+        Exit::ObjectiveMissed if plan.drill.on_objective_missed == OnMiss::Warn => Exit::Done,
+        exit => exit,
+    })
 }
 
 fn row(snapshot: &Snapshot, plan: &Plan, run: &Evidence) -> Row {

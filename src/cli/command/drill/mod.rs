@@ -18,7 +18,7 @@ use crate::cli::context::{Context, absolute};
 use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::drill::self_test::self_test;
-use crate::drill::{self, DrillError, Options, Subject, rehearse};
+use crate::drill::{self, DrillError, Options, Subject, never_began, rehearse};
 use crate::evidence::{self, Evidence, Verdict, render};
 use crate::plan::{OnMiss, Plan};
 use crate::repo::Repo;
@@ -42,7 +42,7 @@ pub struct DrillArgs {
     #[arg(long)]
     self_test: bool,
     /// Rehearse every snapshot that is kept with the plan's tests, newest first, and show a table; nothing is recorded
-    #[arg(long, conflicts_with_all = ["snapshot", "random", "self_test", "keep", "shell", "disaster_at"])]
+    #[arg(long, conflicts_with_all = ["snapshot", "random", "self_test", "keep", "shell", "disaster_at", "junit", "html", "markdown"])]
     matrix: bool,
     /// Only the newest so many
     #[arg(long, value_name = "N", requires = "matrix", value_parser = clap::value_parser!(u16).range(1..))]
@@ -86,7 +86,8 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     // without a key there is no record, and without a record it need not begin
     let key = context.writer_key(&repo)?;
     let snapshots = context.snapshots(&repo)?;
-    let snapshot = chosen(args, &plan, &snapshots)?;
+    let options = options(args, &plan, &repo, context)?;
+    let snapshot = chosen(args, &plan, &snapshots, options.disaster_at)?;
     let past = evidence::drills(&repo)?;
     let same =
         past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
@@ -102,9 +103,20 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         plan_sha256: hash_of(plan.file())?,
         same_as_last_drill: same,
     };
-    let options = options(args, &plan, &repo, context)?;
     let observer = context.observer();
-    let mut run = rehearse(&subject, &options, env::sudo_user(), &*observer).map_err(refused)?;
+    let mut run = match rehearse(&subject, &options, env::sudo_user(), &*observer) {
+        Ok(run) => run,
+        Err(error) => {
+            // what somebody typed is told to him; that this host or this plan allows no drill is worth a record
+            if !matches!(error, DrillError::Later { .. } | DrillError::NotThere { .. }) {
+                let record = never_began(&subject, &options, env::sudo_user(), &error, &*observer);
+                let mut record = record.map_err(refused)?;
+                evidence::append(&repo, &key, &mut record)?;
+                write_forms(args, &record, &past)?;
+            }
+            return Err(refused(error));
+        }
+    };
     let sound = run.clone().judged();
     let score = match args.self_test && may_self_test(&sound, context) {
         true => Some(self_test(&subject, &options, &sound, &*observer).map_err(refused)?),
@@ -121,6 +133,10 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         context.document(&run)?;
     } else {
         context.print(&report::text(&run, context))?;
+        if run.verdict == Verdict::Fail && !args.keep && !args.shell {
+            let next = "lifeboat drill --keep leaves the copy to look at; --shell opens a shell inside";
+            context.print(&format!("next: {next}\n"))?;
+        }
         if let Some(score) = &score {
             context.print(&format!("\n{}", report::scored(score, context)))?;
         }
@@ -155,6 +171,9 @@ fn options(args: &DrillArgs, plan: &Plan, repo: &Repo, context: &Context) -> Res
         Some(text) => Some(moment(text, repo.clock().now())?),
         None => None,
     };
+    if disaster_at.is_some_and(|at| at > repo.clock().now()) {
+        return Err(CommandError::usage("--disaster-at is in the future: nobody knows what is lost by then"));
+    }
     if args.shell && !std::io::stdin().is_terminal() {
         return Err(CommandError::usage("--shell needs a terminal to talk to"));
     }
@@ -226,11 +245,14 @@ fn chosen<'s>(
     args: &DrillArgs,
     plan: &Plan,
     snapshots: &'s [Snapshot],
+    disaster_at: Option<Timestamp>,
 ) -> Result<&'s Snapshot, CommandError> {
     if let Some(text) = &args.snapshot {
         return Ok(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?);
     }
-    let ours = of_tree(&plan.root(), snapshots);
+    let mut ours = of_tree(&plan.root(), snapshots);
+    // what was taken later was lost with everything else, or did not exist yet
+    ours.retain(|s| disaster_at.is_none_or(|at| s.document.started <= at));
     let at = match args.random {
         false => ours.len().checked_sub(1),
         true => {
@@ -240,7 +262,10 @@ fn chosen<'s>(
         }
     };
     at.and_then(|at| ours.get(at).copied()).ok_or_else(|| {
-        let text = format!("no snapshot that is kept holds {}", plan.root().display());
+        let mut text = format!("no snapshot that is kept holds {}", plan.root().display());
+        if let Some(at) = disaster_at {
+            text.push_str(&format!(" and was taken before {}", at.shown()));
+        }
         CommandError::new(Exit::Inconclusive, text)
             .next("lifeboat snapshot, next to the plan, takes one that does")
     })
@@ -264,7 +289,8 @@ pub fn hash_of(file: &Path) -> Result<String, CommandError> {
 
 /// What a rehearsal that could not begin says.
 pub fn refused(error: DrillError) -> CommandError {
-    let exit = if matches!(error, DrillError::Plan(_)) { Exit::Usage } else { Exit::Inconclusive };
+    let is_wrong = matches!(error, DrillError::Plan(_) | DrillError::Later { .. });
+    let exit = if is_wrong { Exit::Usage } else { Exit::Inconclusive };
     let next = match &error {
         DrillError::NotIsolated { fix, .. } if fix.is_empty() => {
             "lifeboat doctor says what this host allows; --allow-unisolated runs without, and then nothing passes".to_owned()
@@ -272,6 +298,10 @@ pub fn refused(error: DrillError) -> CommandError {
         DrillError::NotIsolated { fix, .. } => format!("{fix}; or --allow-unisolated, and then nothing passes"),
         DrillError::NotThere { .. } => "lifeboat snapshot, next to the plan, takes one that does".to_owned(),
         DrillError::Unsound => "lifeboat drill says what is red".to_owned(),
+        DrillError::NoTool { .. } => {
+            "install it, or give its place in drill.environment, PATH; a recovery on this host would need it too".to_owned()
+        }
+        DrillError::Later { .. } => "name a snapshot that was there by then, or none".to_owned(),
         DrillError::NoRoom { .. } => "name another place with --in DIRECTORY".to_owned(),
         _ => String::new(),
     };

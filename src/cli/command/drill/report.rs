@@ -37,6 +37,9 @@ pub fn text(run: &Evidence, context: &Context) -> String {
         text.push_str(&format!("  {reason}\n"));
     }
     text.push_str(&measured(run));
+    for deviation in &run.deviations {
+        text.push_str(&format!("otherwise than planned: {deviation}\n"));
+    }
     text.push_str("not tested:\n");
     for item in &run.not_tested {
         text.push_str(&format!("  {item}\n"));

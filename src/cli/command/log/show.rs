@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence::logged::{FOLLOW_UP, run_in};
-use crate::evidence::{FollowUp, Kind as RunKind};
+use crate::evidence::{FollowUp, Kind as RunKind, Verdict};
 use crate::format::record::Record;
 use crate::logbook::{self, Logged};
 
@@ -93,7 +93,11 @@ pub fn summary(record: &Record) -> String {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let count = |key: &str| body.get(key).and_then(Value::as_array).map_or(0, Vec::len) as u64;
     let what = if let Some(run) = run_in(&record.kind, body) {
-        let recovery = run.measured.recovery_s.map(|time| format!(", healthy after {time}"));
+        // what could not be judged was not seen healthy, and without a server nothing was
+        let is_healthy =
+            run.verdict != Verdict::Inconclusive && (run.kind != RunKind::Drill || run.has_server());
+        let recovery = run.measured.recovery_s.filter(|_| is_healthy);
+        let recovery = recovery.map(|time| format!(", healthy after {time}"));
         // of a drill the verdict says all; of a change, what became of it
         let what = match run.kind {
             RunKind::Hotfix => run.scenario.clone(),
