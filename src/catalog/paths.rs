@@ -141,6 +141,7 @@ mod tests {
             roots: roots.iter().map(root).collect(),
             packs: Vec::new(),
             packs_chunk: None,
+            excludes: None,
             statistics: Default::default(),
             problems: Vec::new(),
             databases: Vec::new(),

@@ -60,6 +60,9 @@ pub struct Document {
     /// Or the chunk that lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packs_chunk: Option<ChunkId>,
+    /// What was left out by rule; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excludes: Option<ExcludeRules>,
     /// Counts.
     pub statistics: Statistics,
     /// What could not be read or kept.
@@ -74,6 +77,20 @@ pub struct Document {
     /// The newest record that the writer saw.
     #[serde(default)]
     pub logbook: Option<RecordId>,
+}
+
+/// What a snapshot was told to leave out, so that whoever deletes what it does not hold can spare it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExcludeRules {
+    /// Patterns in the syntax of gitignore, in their order.
+    pub patterns: Vec<String>,
+    /// The content of cache directories.
+    pub caches: bool,
+    /// The content of directories that hold an entry of such a name.
+    pub markers: Vec<Name>,
+    /// Other file systems than the root's.
+    pub one_file_system: bool,
 }
 
 /// One saved tree.

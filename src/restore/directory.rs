@@ -10,11 +10,14 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Now, Powers, apply};
+use super::own::{Own, identity};
 use super::report::Collector;
+use super::spare::Spared;
 use crate::format::manifest::Entry;
 use crate::sys::attributes::Handle;
 use crate::sys::names::Names;
 use crate::tree::live::LiveStat;
+use crate::tree::walk::join;
 
 /// What directories of one restore share.
 pub struct Shared<'o> {
@@ -26,6 +29,8 @@ pub struct Shared<'o> {
     pub open: AtomicUsize,
     /// Nothing is written.
     pub dry_run: bool,
+    /// The repository, which stays whatever happens.
+    pub own: Own,
 }
 
 /// A directory of the target.
@@ -109,6 +114,14 @@ impl<'o> Directory<'o> {
         })
     }
 
+    /// Removes whatever is at a name, to make room for what comes.
+    ///
+    /// # Errors
+    /// If something stays, such as the repository.
+    pub fn clear(&self, name: &[u8]) -> io::Result<u64> {
+        remove_in(self.fd()?, name, &self.shared.own)
+    }
+
     /// Its descriptor.
     ///
     /// # Errors
@@ -158,30 +171,64 @@ pub fn stat_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<LiveStat>>
 }
 
 /// Removes whatever is at a name: a file, or a directory with everything in it. Never follows a
-/// link, never enters another file system or mount.
+/// link, never enters another file system or mount, and never removes the repository or what it lies in.
 ///
 /// # Errors
 /// If something stays.
-pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<u64> {
+pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8], own: &Own) -> io::Result<u64> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => return Ok(1),
         Err(Errno::NOENT) => return Ok(0),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    if mount_of(dir)? != mount_of(fd.as_fd())? {
-        return Err(io::Error::other("something is mounted there"));
+    let fd = open_to_empty(dir, name)?;
+    let here = identity(fd.as_fd())?;
+    if own.is(here) || own.lies_in(here) {
+        return Err(io::Error::other("the repository is there, or in it; it stays"));
     }
     // an ordinary user must be able to remove what is in it
     let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700));
     let mut removed = 0;
     for child in names_of(fd.as_fd())? {
-        removed += remove_in(fd.as_fd(), &child)?;
+        removed += remove_in(fd.as_fd(), &child, own)?;
     }
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
     Ok(removed + 1)
+}
+
+/// As [`remove_in`], but leaves what is spared, and the directories it lies in. `path` is that of the name.
+///
+/// # Errors
+/// If something else stays.
+pub fn remove_but(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    path: &[u8],
+    spared: &Spared,
+    own: &Own,
+) -> io::Result<u64> {
+    if spared.entries.contains(path) {
+        return Ok(0);
+    }
+    if !spared.above.contains(path) {
+        return remove_in(dir, name, own);
+    }
+    let fd = open_to_empty(dir, name)?;
+    let mut removed = 0;
+    for child in names_of(fd.as_fd())? {
+        removed += remove_but(fd.as_fd(), &child, &join(path, &child), spared, own)?;
+    }
+    Ok(removed)
+}
+
+fn open_to_empty(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    if mount_of(dir)? != mount_of(fd.as_fd())? {
+        return Err(io::Error::other("something is mounted there"));
+    }
+    Ok(fd)
 }
 
 fn mount_of(fd: BorrowedFd<'_>) -> io::Result<(u32, u32, u64)> {

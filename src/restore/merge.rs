@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustix::fs::AtFlags;
 
 use super::attributes::{Now, apply};
-use super::directory::{Directory, remove_in};
+use super::directory::{Directory, remove_but};
 use super::live::{Meeting, meet};
+use super::spare::{LeftOut, Spared};
 use super::tree::{Run, Stack, split};
 use super::{Overwrite, Placement, RestoreError};
 use crate::base::Name;
@@ -26,6 +27,7 @@ pub struct Doomed<'o> {
     name: Vec<u8>,
     path: Vec<u8>,
     entries: u64,
+    spared: Spared,
 }
 
 /// Where a merge stands.
@@ -33,9 +35,12 @@ struct Merge<'o> {
     stack: Stack<'o>,
     next: Option<Entry>,
     overwrite: Overwrite,
-    delete: bool,
+    // what is spared where something is deleted
+    delete: Option<LeftOut>,
     // the subtree being passed over, and whether it is doomed
     inside: Option<(Vec<u8>, bool)>,
+    // the device of the placement's top
+    device: u64,
     names: Names,
     // the last database that is brought to the snapshot's state
     database: Option<Vec<u8>>,
@@ -49,15 +54,16 @@ impl<'o> Run<'o, '_> {
         placement: &Placement,
         file_name: &[u8],
         overwrite: Overwrite,
-        delete: bool,
+        delete: Option<LeftOut>,
     ) -> Result<(), RestoreError> {
         let base = self.begin(placement)?;
         let mut merge = Merge {
             stack: Stack::new(Arc::clone(&base)),
             next: self.next_placed(reader, placement, file_name)?,
             overwrite,
-            delete: delete && self.options.selection.is_everything(),
+            delete,
             inside: None,
+            device: 0,
             names: Names::default(),
             database: None,
         };
@@ -115,16 +121,27 @@ impl<'o> Run<'o, '_> {
         self.there += 1;
         if let Some((top, doomed)) = &merge.inside {
             if is_within_subtree(visit.path, top) {
-                let last = self.doomed.last_mut().filter(|_| *doomed);
-                last.into_iter().for_each(|d| d.entries += 1);
+                if *doomed {
+                    self.inside_doomed(merge, &visit);
+                }
                 return Ok(());
             }
             merge.inside = None;
         }
+        if visit.path == ROOT {
+            merge.device = visit.item.live.dev;
+        }
         for problem in &visit.problems {
             self.shared.collector.problem(&problem.path, "directory-unreadable", &problem.error);
         }
+        let is_repository = self.shared.own.is((visit.item.live.dev, visit.item.live.stat.inode));
         while let Some(entry) = merge.next.take() {
+            if is_repository && is_within_subtree(&entry.path, visit.path) {
+                let why = "the repository that is read from lies there; it stays as it is";
+                self.shared.collector.problem(&entry.path, "repository-stays", why);
+                merge.next = self.next_placed(reader, placement, file_name)?;
+                continue;
+            }
             if entry.database && compare_entries(&entry.path, visit.path).is_lt() {
                 merge.database = Some(entry.path.clone());
             }
@@ -147,6 +164,33 @@ impl<'o> Run<'o, '_> {
         Ok(())
     }
 
+    // One more entry of a directory that goes, unless it is one that stays.
+    fn inside_doomed(&mut self, merge: &Merge<'o>, visit: &Visit<'_>) {
+        let stays = self.stays(merge, visit);
+        let Some(doomed) = self.doomed.last_mut() else { return };
+        let around = |entry: &Vec<u8>| is_within_subtree(visit.path, entry);
+        if doomed.spared.entries.iter().next_back().is_some_and(around) {
+            return;
+        }
+        if stays {
+            let more = doomed.spared.add(visit.path, &doomed.path);
+            doomed.entries = doomed.entries.saturating_sub(more);
+            self.shared.collector.report().spared += 1;
+        } else {
+            doomed.entries += 1;
+        }
+    }
+
+    // True for what is not the snapshot's to delete, and for the repository.
+    fn stays(&self, merge: &Merge<'o>, visit: &Visit<'_>) -> bool {
+        let live = &visit.item.live;
+        self.shared.own.is((live.dev, live.stat.inode))
+            || merge
+                .delete
+                .as_ref()
+                .is_some_and(|left_out| left_out.spares(visit, &self.subtree, merge.device))
+    }
+
     fn extra(&mut self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
         // a log of what was there would be merged into the database that comes, and spoil it
         let owner = sqlite::owner_of(visit.path).filter(|owner| merge.database.as_deref() == Some(*owner));
@@ -155,15 +199,20 @@ impl<'o> Run<'o, '_> {
         }
         let kept = visit.path == b"lost+found" || visit.path == ROOT;
         if visit.item.live.stat.kind == Type::Dir {
-            merge.inside = Some((visit.path.to_vec(), merge.delete && !kept));
+            merge.inside = Some((visit.path.to_vec(), merge.delete.is_some() && !kept));
         }
-        if !merge.delete || kept {
+        if merge.delete.is_none() || kept {
+            return;
+        }
+        if self.stays(merge, visit) {
+            merge.inside = merge.inside.take().map(|(top, _)| (top, false));
+            self.shared.collector.report().spared += 1;
             return;
         }
         let (parent, name) = split(visit.path);
         if let Some(dir) = merge.stack.parent(parent, self.shared) {
             let (name, path) = (name.to_vec(), visit.path.to_vec());
-            self.doomed.push(Doomed { dir, name, path, entries: 1 });
+            self.doomed.push(Doomed { dir, name, path, entries: 1, spared: Spared::default() });
         }
     }
 
@@ -281,14 +330,22 @@ impl<'o> Run<'o, '_> {
     pub(super) fn remove_doomed(&mut self) -> Result<(), RestoreError> {
         let doomed: u64 = self.doomed.iter().map(|d| d.entries).sum();
         if doomed > self.there / 2 && !self.options.delete_most {
-            return Err(RestoreError::TooMuchRemoved { doomed, there: self.there });
+            return Err(RestoreError::TooMuchRemoved {
+                doomed,
+                there: self.there,
+                written: !self.options.dry_run,
+            });
         }
         for extra in std::mem::take(&mut self.doomed) {
             if self.options.dry_run {
                 self.shared.collector.report().deleted += extra.entries;
                 continue;
             }
-            match extra.dir.fd().and_then(|dir| remove_in(dir, &extra.name)) {
+            match extra
+                .dir
+                .fd()
+                .and_then(|dir| remove_but(dir, &extra.name, &extra.path, &extra.spared, &self.shared.own))
+            {
                 Ok(removed) => self.shared.collector.report().deleted += removed,
                 Err(e) => self.shared.collector.problem(&extra.path, "not-removed", e),
             }

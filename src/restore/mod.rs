@@ -13,9 +13,11 @@ mod batch;
 mod directory;
 mod live;
 mod merge;
+mod own;
 mod report;
 mod select;
 mod sibling;
+mod spare;
 mod tree;
 mod worker;
 
@@ -125,14 +127,14 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// Too much would be removed.
-    #[error(
-        "{doomed} of {there} entries in the target would be removed; nothing was removed, what differs was restored"
-    )]
+    #[error("{doomed} of {there} entries in the target would be removed; {}", if *.written { "nothing was removed, what differs was restored" } else { "nothing was changed" })]
     TooMuchRemoved {
         /// How many.
         doomed: u64,
         /// Of how many.
         there: u64,
+        /// What differs was restored before that was seen.
+        written: bool,
     },
     /// The operation was told to stop.
     #[error("interrupted; the target is incomplete")]
@@ -153,7 +155,40 @@ pub fn restore(
     let loaded = repo.load(Condemned::Use)?;
     observer.event(Event::Started { step: Step::Restore, bytes: None });
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
-    let result = tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer);
+    let mut run = |options: &Options, observer: &dyn Observer| {
+        tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer)
+    };
+    // what would remove too much is refused before anything is changed
+    let counted = match counting(options).map(|options| run(&options, &Unseen(observer))) {
+        Some(Err(
+            error @ (RestoreError::TooMuchRemoved { .. }
+            | RestoreError::Target { .. }
+            | RestoreError::Interrupted),
+        )) => Err(error),
+        _ => Ok(()),
+    };
+    let result = counted.and_then(|()| run(options, observer));
     observer.event(Event::Finished);
     result
+}
+
+// The same, only to count what would go; `None` where nothing can go that must not.
+fn counting(options: &Options) -> Option<Options> {
+    let Mode::InPlace { delete: true, .. } = options.mode else { return None };
+    if options.delete_most || options.dry_run {
+        return None;
+    }
+    let mode = Mode::InPlace { overwrite: Overwrite::Never, delete: true };
+    Some(Options { mode, dry_run: true, ..options.clone() })
+}
+
+// Hears whether to stop, and says nothing.
+struct Unseen<'o>(&'o dyn Observer);
+
+impl Observer for Unseen<'_> {
+    fn event(&self, _: Event<'_>) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.interrupted()
+    }
 }

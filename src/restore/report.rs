@@ -93,6 +93,8 @@ pub struct Report {
     pub kept: u64,
     /// Entries removed.
     pub deleted: u64,
+    /// Entries that the snapshot never held and that a deletion therefore left.
+    pub spared: u64,
     /// Entries not restored.
     pub failed: u64,
     /// True if stored data was found damaged or missing.

@@ -72,6 +72,7 @@ fn below<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
 pub struct Selection {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
+    deletes_left_out: bool,
 }
 
 impl Selection {
@@ -80,7 +81,17 @@ impl Selection {
     /// # Errors
     /// A sentence that names the bad pattern.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
-        Ok(Self { include: build(include)?, exclude: build(exclude)? })
+        Ok(Self { include: build(include)?, exclude: build(exclude)?, deletes_left_out: false })
+    }
+
+    /// The same, where a deletion also removes what the snapshot was told to leave out or could not read.
+    pub fn with_left_out(self, deletes_left_out: bool) -> Self {
+        Self { deletes_left_out, ..self }
+    }
+
+    /// True if a deletion does not spare what the snapshot never held.
+    pub fn deletes_left_out(&self) -> bool {
+        self.deletes_left_out
     }
 
     /// True if everything is selected.

@@ -12,14 +12,17 @@ use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
-use super::directory::{Directory, Shared, names_of, remove_in, stat_in};
+use super::directory::{Directory, Shared, names_of, stat_in};
 use super::merge::Doomed;
+use super::own::{Own, identity};
 use super::report::{Collector, Report};
+use super::spare::LeftOut;
 use super::worker::{Workers, temporary_name};
 use super::{Mode, Options, Placement, RestoreError};
 use crate::base::Name;
 use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
+use crate::format::snapshot::Root;
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
@@ -51,7 +54,8 @@ pub struct Run<'o, 'j> {
     top: Arc<Directory<'o>>,
     // where the current placement's paths begin, in the target and in the manifest
     base: Arc<Directory<'o>>,
-    subtree: Vec<u8>,
+    /// The subtree of the manifest.
+    pub subtree: Vec<u8>,
     /// Extra entries, to be removed at the end.
     pub doomed: Vec<Doomed<'o>>,
     /// Entries that were there.
@@ -90,11 +94,12 @@ pub fn run(
     options: &Options,
     observer: &dyn crate::base::event::Observer,
 ) -> Result<Report, RestoreError> {
+    let own = own(repo, options)?;
     let target = open_target(options)?;
     let powers = Powers::new(options, target.as_ref().map(|fd| fd.as_fd()));
     let collector = Collector::new(observer);
     let open = std::sync::atomic::AtomicUsize::new(0);
-    let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run };
+    let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, own };
     let workers = Workers::new(repo.store(), index, &collector, powers, options.devices);
     let umask = rustix::process::umask(Bits::empty());
     let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
@@ -143,6 +148,25 @@ pub fn run(
 
 fn target_error(options: &Options, act: &'static str, error: Errno) -> RestoreError {
     RestoreError::Io { act, path: Name::from(options.target.as_os_str()), source: error.into() }
+}
+
+// The repository, which a target may hold but not lie in.
+fn own(repo: &Repo, options: &Options) -> Result<Own, RestoreError> {
+    let looked = |source| RestoreError::Io {
+        act: "find out where the repository lies beside",
+        path: Name::from(options.target.as_os_str()),
+        source,
+    };
+    let own = Own::of(repo.store().directory()).map_err(looked)?;
+    if own.holds(&options.target).map_err(looked)? {
+        return Err(in_repository(Name::from(options.target.as_os_str())));
+    }
+    Ok(own)
+}
+
+fn in_repository(target: Name) -> RestoreError {
+    let why = "it is the repository, or lies in it; nothing is restored there".to_owned();
+    RestoreError::Target { target, why }
 }
 
 fn open_target(options: &Options) -> Result<Option<Arc<OwnedFd>>, RestoreError> {
@@ -203,12 +227,33 @@ impl<'o> Run<'o, '_> {
             match self.options.mode {
                 Mode::Fresh => self.fresh(&mut reader, placement, &file_name)?,
                 Mode::InPlace { overwrite, delete } => {
-                    self.in_place(&mut reader, placement, &file_name, overwrite, delete)?;
+                    let left_out = self.left_out(snapshot, root, delete)?;
+                    self.in_place(&mut reader, placement, &file_name, overwrite, left_out)?;
                 }
             }
             self.flush_links()?;
         }
         Ok(())
+    }
+
+    // What of the root a deletion spares; `None` where nothing is deleted.
+    fn left_out(
+        &self,
+        snapshot: &Snapshot,
+        root: &Root,
+        delete: bool,
+    ) -> Result<Option<LeftOut>, RestoreError> {
+        let selection = &self.options.selection;
+        if !delete || !selection.is_everything() {
+            return Ok(None);
+        }
+        if selection.deletes_left_out() {
+            return Ok(Some(LeftOut::default()));
+        }
+        LeftOut::of(&snapshot.document, root).map(Some).map_err(|why| RestoreError::Target {
+            target: Name::from(self.options.target.as_os_str()),
+            why: format!("nothing was removed: {why}"),
+        })
     }
 
     /// Begins a placement: the directory that its top lies in.
@@ -401,6 +446,11 @@ impl<'o> Run<'o, '_> {
                 path: Name(path.clone()),
                 source,
             })?;
+            if let Ok(fd) = dir.fd()
+                && self.shared.own.is(identity(fd)?)
+            {
+                return Err(in_repository(Name(path)));
+            }
         }
         Ok(dir)
     }
@@ -452,7 +502,7 @@ impl<'o> Run<'o, '_> {
                 if let Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) =
                     rustix::fs::renameat(here, &*temporary, here, &*link.name)
                 {
-                    remove_in(here, &link.name)?;
+                    link.dir.clear(&link.name)?;
                     rustix::fs::renameat(here, &*temporary, here, &*link.name)?;
                 }
                 Ok(())

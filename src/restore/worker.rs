@@ -12,7 +12,6 @@ use rustix::io::Errno;
 
 use super::attributes::{Now, Powers, apply};
 use super::batch::{FileTarget, Job, Part};
-use super::directory::remove_in;
 use super::report::{Collector, Loss};
 use crate::base::event::Event;
 use crate::format::manifest::{Entry, Type};
@@ -363,7 +362,7 @@ pub fn rename_over(file: &FileTarget<'_>, temporary: &[u8]) -> io::Result<()> {
     match rustix::fs::renameat(dir, temporary, dir, &*file.name) {
         // a directory is in the way: nothing of it is wanted
         Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
-            remove_in(dir, &file.name)?;
+            file.dir.clear(&file.name)?;
             Ok(rustix::fs::renameat(dir, temporary, dir, &*file.name)?)
         }
         other => Ok(other?),

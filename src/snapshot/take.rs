@@ -16,7 +16,7 @@ use crate::base::id::{PackId, RecordId, SnapshotId};
 use crate::base::time::Timestamp;
 use crate::format::manifest::List;
 use crate::format::pack::Kind;
-use crate::format::snapshot::{Document, MAX_PACKS, Root};
+use crate::format::snapshot::{Document, ExcludeRules, MAX_PACKS, Root};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
 use crate::repo::pack_writer::PackWriter;
@@ -123,6 +123,7 @@ fn take_once(
             return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics });
         }
         let mut document = describe(repo, options, started, roots);
+        document.excludes = rules(options)?;
         document.sequence = history.sequence;
         document.previous = history.previous;
         document.parent = parent.map(|p| p.id);
@@ -265,6 +266,17 @@ fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool
     totals.statistics.skipped == 0 && parent.is_some_and(same)
 }
 
+// What was left out, as whoever deletes must know it.
+fn rules(options: &Options) -> Result<Option<ExcludeRules>, SnapshotError> {
+    let rules = ExcludeRules {
+        patterns: options.excludes.all_patterns()?,
+        caches: options.excludes.caches,
+        markers: options.excludes.markers.iter().map(|name| Name::from(name.as_os_str())).collect(),
+        one_file_system: options.one_file_system,
+    };
+    Ok(Some(rules).filter(|rules| *rules != ExcludeRules::default()))
+}
+
 fn describe(repo: &Repo, options: &Options, started: Timestamp, roots: Vec<Root>) -> Document {
     Document {
         lifeboat: "snapshot".to_owned(),
@@ -283,6 +295,7 @@ fn describe(repo: &Repo, options: &Options, started: Timestamp, roots: Vec<Root>
         roots,
         packs: Vec::new(),
         packs_chunk: None,
+        excludes: None,
         statistics: Default::default(),
         problems: Vec::new(),
         databases: Vec::new(),

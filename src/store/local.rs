@@ -102,6 +102,10 @@ fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 impl Store for LocalStore {
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }

@@ -255,6 +255,11 @@ pub trait Store: Send + Sync {
     /// Where it is, for people.
     fn location(&self) -> String;
 
+    /// The directory of this host that it is, if it is one.
+    fn directory(&self) -> Option<&std::path::Path> {
+        None
+    }
+
     /// Fills `buffer` with the object's bytes from `offset` on, or fails.
     ///
     /// # Errors

@@ -42,6 +42,39 @@ pub struct Options {
     pub markers: Vec<OsString>,
 }
 
+impl Options {
+    /// All patterns, those of the files too, as they would be given on the command line.
+    ///
+    /// # Errors
+    /// If a file cannot be read or has a line that is no text.
+    pub fn all_patterns(&self) -> Result<Vec<String>, ExcludeError> {
+        let mut all = self.patterns.clone();
+        for file in &self.files {
+            let said = |(_, line): &(usize, String)| !line.trim().is_empty() && !line.starts_with('#');
+            all.extend(lines_of(file)?.into_iter().filter(said).map(|(_, line)| line));
+        }
+        Ok(all)
+    }
+}
+
+// The lines of a file of patterns, with their numbers from 1.
+fn lines_of(file: &Path) -> Result<Vec<(usize, String)>, ExcludeError> {
+    let text = std::fs::read(file).map_err(|source| ExcludeError::File { file: file.to_owned(), source })?;
+    // git, too, forgives the mark that some editors put at the front
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+    let lines = text.split(|&byte| byte == b'\n').enumerate().map(|(i, line)| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let pattern = str::from_utf8(line).map_err(|_| ExcludeError::Line {
+            file: file.to_owned(),
+            line: i + 1,
+            pattern: line.to_owned(),
+            why: "it is not UTF-8; use ? for each byte of such a name".to_owned(),
+        })?;
+        Ok((i + 1, pattern.to_owned()))
+    });
+    lines.collect()
+}
+
 /// Why the rules cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -197,21 +230,13 @@ impl Patterns {
     }
 
     fn add_file(&mut self, file: &Path) -> Result<(), ExcludeError> {
-        let text =
-            std::fs::read(file).map_err(|source| ExcludeError::File { file: file.to_owned(), source })?;
-        // git, too, forgives the mark that some editors put at the front
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
-        for (i, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let bad = |why| ExcludeError::Line {
+        for (line, pattern) in lines_of(file)? {
+            self.add(&pattern).map_err(|why| ExcludeError::Line {
                 file: file.to_owned(),
-                line: i + 1,
-                pattern: line.to_owned(),
+                line,
+                pattern: pattern.clone().into_bytes(),
                 why,
-            };
-            let pattern = str::from_utf8(line)
-                .map_err(|_| bad("it is not UTF-8; use ? for each byte of such a name".to_owned()))?;
-            self.add(pattern).map_err(bad)?;
+            })?;
         }
         Ok(())
     }

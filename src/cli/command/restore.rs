@@ -44,9 +44,12 @@ pub struct RestoreArgs {
     /// In place: which files are replaced
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", requires = "in_place")]
     overwrite: When,
-    /// In place: remove what the snapshot does not have
+    /// In place: remove what the snapshot does not have; what it was told to leave out stays
     #[arg(long, requires = "in_place", conflicts_with_all = ["include", "exclude"])]
     delete: bool,
+    /// Let --delete also remove what the snapshot was told to leave out, and what it could not read
+    #[arg(long, requires = "delete")]
+    delete_excluded: bool,
     /// Let --delete remove more than half of what is there
     #[arg(long, requires = "delete")]
     delete_most: bool,
@@ -133,6 +136,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
 
 fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
     let selection = Selection::new(&args.include, &args.exclude).map_err(CommandError::usage)?;
+    let selection = selection.with_left_out(args.delete_excluded);
     let overwrite = match args.overwrite {
         When::IfChanged => Overwrite::IfChanged,
         When::Always => Overwrite::Always,
@@ -201,7 +205,7 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
             "target": Name::from(options.target.as_os_str()),
             "files": report.files, "bytes": report.bytes, "directories": report.directories,
             "others": report.others, "unchanged": report.unchanged, "metadata": report.metadata,
-            "kept": report.kept, "deleted": report.deleted, "failed": report.failed,
+            "kept": report.kept, "deleted": report.deleted, "spared": report.spared, "failed": report.failed,
             "damage": report.damage, "losses": losses, "problems": problems,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
@@ -229,6 +233,7 @@ fn summary(report: &Report, options: &Options, took: Duration) -> String {
         (report.metadata, "only their owner, mode, times or attributes differed"),
         (report.kept, "kept because of --overwrite"),
         (report.deleted, if options.dry_run { "would be removed" } else { "removed" }),
+        (report.spared, "left, since the snapshot was to leave it out or could not read it"),
         (report.failed, "NOT RESTORED"),
     ] {
         if count > 0 {

@@ -175,9 +175,20 @@ fn parent(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option<
     Ok(Some(choose(&wanted, &snapshots, &Filters::default())?.id))
 }
 
+// True if this is the repository or lies in it, links followed where there are some.
+fn lies_in(root: &Path, location: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(root).starts_with(real(location))
+}
+
 // A repository in the tree that it saves would grow by itself with every snapshot.
 fn leave_out_repository(options: &mut Options, context: &Context) -> Result<(), CommandError> {
     let location = context.location()?;
+    if let Some(root) = options.roots.iter().find(|root| lies_in(root, &location)) {
+        let root = Name::from(root.as_os_str()).shown();
+        let text = format!("{root} is the repository itself, or lies in it; it is not saved into itself");
+        return Err(CommandError::usage(text).next("name what is to be saved; cp -a copies a repository"));
+    }
     let inside = |root: &PathBuf| location.starts_with(root) && location != *root;
     if !options.roots.iter().any(inside) {
         return Ok(());

@@ -7,5 +7,6 @@ mod forget;
 mod init;
 mod log;
 mod plan;
+mod restore;
 mod snapshot;
 mod try_it;

@@ -167,6 +167,7 @@ fn document(repo: &Repo, host: &str, manifest: List) -> Document {
         roots: vec![Root { path: Name::from("/r"), command: None, manifest }],
         packs: Vec::new(),
         packs_chunk: None,
+        excludes: None,
         statistics: Default::default(),
         problems: Vec::new(),
         databases: Vec::new(),

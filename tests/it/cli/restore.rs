@@ -1,0 +1,168 @@
+//! What a restore in place must never take away.
+
+use std::fs;
+
+use crate::env::{Run, TestEnv};
+
+fn app(env: &TestEnv, files: usize) {
+    for n in 0..files {
+        env.write(&format!("app/f{n}"), format!("{n}"));
+    }
+}
+
+/// Brings the application back over itself.
+fn back(env: &TestEnv, more: &[&str]) -> Run {
+    let (app, what) = (env.arg("app"), format!("latest:{}", env.arg("app")));
+    let mut args = vec!["restore", &what, "--target", &app, "--in-place", "--delete"];
+    args.extend(more);
+    env.run(args)
+}
+
+#[test]
+fn the_repository_in_the_target_outlives_a_restore() {
+    let env = TestEnv::empty();
+    app(&env, 60);
+    let repo = env.arg("app/deep/.backup");
+    env.ok(["--repo", &repo, "init"]);
+    env.ok(["--repo", &repo, "snapshot", &env.arg("app")]);
+    env.write("app/deep/new", "x");
+    let of = |more: &[&str]| back(&env, &[&["--repo", &repo], more].concat());
+    assert_eq!(of(&[]).code, 0);
+    assert!(!env.path("app/deep/new").exists());
+    env.ok(["--repo", &repo, "verify"]);
+    // from a snapshot that has nothing at all of what it lies in
+    env.write("small/one", "1");
+    env.ok(["--repo", &repo, "snapshot", &env.arg("small")]);
+    let what = format!("latest:{}", env.arg("small"));
+    let args = [
+        "--repo",
+        &repo,
+        "restore",
+        &what,
+        "-t",
+        &env.arg("app"),
+        "--in-place",
+        "--delete",
+        "--delete-most",
+        "--delete-excluded",
+    ];
+    let run = env.run(args);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(env.path("app/one").exists() && !env.path("app/f1").exists());
+    env.ok(["--repo", &repo, "verify", "--deep"]);
+}
+
+#[test]
+fn nothing_is_restored_over_the_repository() {
+    let env = TestEnv::with_tree();
+    // a snapshot that has something at the repository's place, a file at what it lies in, or a file of its own
+    env.write("app/x/repo/packs", "not a pack");
+    env.write("flat/x", "a file where a directory will be");
+    env.ok(["snapshot", &env.arg("app")]);
+    let repo = env.arg("app/x/repo");
+    fs::remove_dir_all(env.path("app/x/repo")).unwrap();
+    fs::rename(env.path("repo"), &repo).unwrap();
+    let run = back(&env, &["--repo", &repo, "--delete-most"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("the repository that is read from lies there"), "{}", run.stderr);
+    env.ok(["--repo", &repo, "verify", "--deep"]);
+    env.ok(["--repo", &repo, "snapshot", &env.arg("flat")]);
+    let what = format!("latest:{}", env.arg("flat"));
+    let run = env.run(["--repo", &repo, "restore", &what, "-t", &env.arg("app"), "--in-place"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    env.ok(["--repo", &repo, "verify", "--deep"]);
+    for target in [repo.clone(), format!("{repo}/sub"), format!("{repo}/packs")] {
+        for mode in [&[][..], &["--in-place"]] {
+            let run = env.run([&["--repo", &repo, "restore", "latest", "-t", &target], mode].concat());
+            assert_eq!(run.code, 1, "{target}: {}", run.stderr);
+            assert!(run.stderr.contains("it is the repository, or lies in it"), "{}", run.stderr);
+        }
+    }
+    assert!(!env.path("app/x/repo/sub").exists());
+    env.ok(["--repo", &repo, "verify", "--deep"]);
+}
+
+#[test]
+fn a_repository_is_not_saved_into_itself() {
+    let env = TestEnv::with_tree();
+    for root in ["repo", "repo/packs"] {
+        let run = env.run(["snapshot", &env.arg(root)]);
+        assert_eq!(run.code, 2, "{root}: {}", run.stderr);
+        assert!(run.stderr.contains("the repository itself"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_was_left_out_is_not_removed() {
+    let env = TestEnv::new();
+    app(&env, 60);
+    for path in ["logs/today", "a.tmp", "kept/b.tmp", "cache/big", "marked/x"] {
+        env.write(&format!("app/{path}"), "left out");
+    }
+    env.write("app/cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    env.write("app/marked/.nobackup", "");
+    env.write("rules", "# those of a file\n*.tmp\n");
+    let rules = [
+        "-e",
+        "logs/",
+        "--exclude-file",
+        &env.arg("rules"),
+        "--exclude-caches",
+        "--exclude-if-present",
+        ".nobackup",
+    ];
+    env.ok([&["snapshot", &env.arg("app")], &rules[..]].concat());
+    for path in ["extra", "newdir/inside", "newdir/c.tmp"] {
+        env.write(&format!("app/{path}"), "came later");
+    }
+    let run = back(&env, &["--dry-run"]);
+    assert!(run.stderr.contains("2: would be removed"), "{}", run.stderr);
+    let run = back(&env, &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for path in
+        ["logs/today", "a.tmp", "kept/b.tmp", "cache/big", "marked/x", "marked/.nobackup", "newdir/c.tmp"]
+    {
+        assert!(env.path(&format!("app/{path}")).exists(), "{path}: {}", run.stderr);
+    }
+    assert!(run.stderr.contains("2: removed"), "{}", run.stderr);
+    assert!(!env.path("app/extra").exists() && !env.path("app/newdir/inside").exists());
+    let run = back(&env, &["--delete-excluded"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for path in ["logs", "a.tmp", "kept/b.tmp", "cache/big", "marked/x", "newdir"] {
+        assert!(!env.path(&format!("app/{path}")).exists(), "{path}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_part_spares_what_the_whole_left_out() {
+    let env = TestEnv::new();
+    for n in 0..9 {
+        env.write(&format!("app/sub/f{n}"), "x");
+    }
+    env.write("app/sub/logs/today", "left out");
+    env.ok(["snapshot", &env.arg("app"), "-e", "/sub/logs/"]);
+    env.write("app/sub/extra", "came later");
+    let (what, target) = (format!("latest:{}", env.arg("app/sub")), env.arg("app/sub"));
+    env.ok(["restore", &what, "-t", &target, "--in-place", "--delete"]);
+    assert!(env.path("app/sub/logs/today").exists() && !env.path("app/sub/extra").exists());
+}
+
+#[test]
+fn too_much_is_refused_before_anything_is_changed() {
+    let env = TestEnv::new();
+    app(&env, 3);
+    env.ok(["snapshot", &env.arg("app")]);
+    app(&env, 30);
+    env.write("app/f1", "changed since");
+    let run = back(&env, &[]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("27 of 31 entries in the target would be removed; nothing was changed"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(fs::read(env.path("app/f1")).unwrap(), b"changed since");
+    assert!(back(&env, &["--dry-run"]).stderr.contains("nothing was changed"));
+    assert_eq!(back(&env, &["--delete-most"]).code, 0);
+    assert!(!env.path("app/f20").exists());
+}
