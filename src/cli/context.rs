@@ -263,6 +263,15 @@ impl Context {
         }
     }
 
+    /// Writes an act to the logbook where this host may write: without a key of the repository that is said, and the act is
+    /// done all the same.
+    pub fn record_where_possible(&self, repo: &Repo, kind: &str, body: serde_json::Value) {
+        match self.writer_key(repo) {
+            Ok(key) => self.record(repo, &key, kind, body),
+            Err(error) => self.warn("not-recorded", &format!("not in the logbook: {}", error.message())),
+        }
+    }
+
     /// Shows what an operation says, and tells it when to stop.
     pub fn observer(&self) -> Box<dyn Observer> {
         progress::observer(self.show(), self.stop())

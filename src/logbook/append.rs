@@ -64,8 +64,8 @@ pub fn write(repo: &Repo, key: &WriterKey, act: Act) -> Result<(RecordId, Record
 // The number after the newest record, and that record. Names are enough: what they name is looked at by
 // `verify_chain`, and an act must not fail because an old record is damaged.
 fn next(repo: &Repo, writer: &str) -> Result<(u64, Option<RecordId>)> {
-    let listed = repo.store().list(Kind::Records)?;
-    let names = listed.iter().filter_map(|o| names_of(&o.key));
+    let listed = repo.store().names(Kind::Records)?;
+    let names = listed.iter().filter_map(names_of);
     // a fork (two processes at once) is continued from the greater hash
     let newest = names.filter(|n| n.writer == writer && n.is_record).map(|n| (n.sequence, n.id)).max();
     Ok(newest.map_or((1, None), |(sequence, id)| (sequence.saturating_add(1), Some(id))))

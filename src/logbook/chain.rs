@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::read::{Logbook, Logged};
+use crate::base::id::RecordId;
 use crate::store::Key;
 
 /// What is wrong with a record or a chain.
@@ -28,6 +29,11 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// True for what a crash or two commands at once leave behind: worth knowing, and no damage.
+    pub fn is_notice(self) -> bool {
+        matches!(self, Self::Forked | Self::Unfinished | Self::Touched)
+    }
+
     /// In words.
     pub fn meaning(self) -> &'static str {
         match self {
@@ -58,16 +64,24 @@ pub struct Fault {
     pub key: Option<Key>,
 }
 
+/// The end of a chain that was looked at before: its number, and the records that have it.
+pub(super) type End = (u64, Vec<RecordId>);
+
 /// Everything wrong with the logbook, by writer and number.
 pub fn verify_chain(logbook: &Logbook) -> Vec<Fault> {
+    verify_after(logbook, &BTreeMap::new())
+}
+
+/// The same of records that come after those ends.
+pub(super) fn verify_after(logbook: &Logbook, ends: &BTreeMap<&str, End>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut writers: BTreeMap<&str, Vec<&Logged>> = BTreeMap::new();
     for logged in &logbook.records {
         writers.entry(&logged.writer).or_default().push(logged);
         faults.extend(logged.fault.map(|kind| fault(kind, logged)));
     }
-    for records in writers.values() {
-        check_order(records, &mut faults);
+    for (writer, records) in &writers {
+        check_order(records, ends.get(writer), &mut faults);
     }
     for key in &logbook.lone_signatures {
         if let Some(names) = super::read::names_of(key) {
@@ -92,9 +106,9 @@ fn fault(kind: FaultKind, logged: &Logged) -> Fault {
 const MAX_GAP: u64 = 100;
 
 // Records come sorted by number and hash.
-fn check_order(records: &[&Logged], faults: &mut Vec<Fault>) {
-    let mut expected = 1;
-    let mut before: Vec<&Logged> = Vec::new();
+fn check_order(records: &[&Logged], end: Option<&End>, faults: &mut Vec<Fault>) {
+    let (reached, mut before) = end.cloned().unwrap_or_default();
+    let mut expected = reached.saturating_add(1);
     for same in records.chunk_by(|a, b| a.sequence == b.sequence) {
         let Some(first) = same.first() else { continue };
         for sequence in (expected..first.sequence).take(MAX_GAP as usize) {
@@ -108,7 +122,7 @@ fn check_order(records: &[&Logged], faults: &mut Vec<Fault>) {
                 None => logged.sequence == 1,
                 // what the missing one was cannot be known
                 Some(_) if gap => true,
-                Some(previous) => before.iter().any(|b| b.id == previous),
+                Some(previous) => before.contains(&previous),
             };
             if !follows && logged.fault.is_none() {
                 faults.push(fault(FaultKind::Reordered, logged));
@@ -118,6 +132,6 @@ fn check_order(records: &[&Logged], faults: &mut Vec<Fault>) {
             faults.push(fault(FaultKind::Forked, first));
         }
         expected = first.sequence.saturating_add(1);
-        before = same.to_vec();
+        before = same.iter().map(|logged| logged.id).collect();
     }
 }

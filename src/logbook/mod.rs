@@ -6,11 +6,13 @@
 
 mod append;
 pub mod chain;
+mod follow;
 mod read;
 
 pub use append::{Act, append, write};
 pub use chain::{Fault, FaultKind, verify_chain};
-pub use read::{Logbook, Logged, head, last, read};
+pub use follow::{Cut, Followed, Progress, Reached, follow};
+pub use read::{Logbook, Logged, Place, head, last, read, read_some};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::FaultKind;
 use crate::base::id::RecordId;
+use crate::base::time::Timestamp;
 use crate::format::record::{MAX_BYTES, NAMESPACE, Record};
 use crate::repo::keys::PublicKey;
 use crate::repo::{Repo, Result};
@@ -72,43 +73,74 @@ pub(super) fn names_of(key: &Key) -> Option<Names> {
 }
 
 /// A writer, a number and a hash.
-type Place = (String, u64, RecordId);
+pub type Place = (String, u64, RecordId);
 /// The record and its signature, where there are.
-type Objects = (Option<Key>, Option<Key>);
+pub(super) type Objects = (Option<Key>, Option<Key>);
+
+/// Objects of the logbook by writer, number and hash.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub found: BTreeMap<Place, Objects>,
+    pub strange: Vec<Key>,
+}
+
+impl Listing {
+    /// Takes the names of objects apart.
+    pub fn of(keys: impl IntoIterator<Item = Key>) -> Self {
+        let mut listing = Self::default();
+        for key in keys {
+            let Some(names) = names_of(&key) else {
+                listing.strange.push(key);
+                continue;
+            };
+            let pair = listing.found.entry((names.writer, names.sequence, names.id)).or_default();
+            *(if names.is_record { &mut pair.0 } else { &mut pair.1 }) = Some(key);
+        }
+        listing
+    }
+
+    /// Reads what they hold.
+    pub fn load(self, repo: &Repo) -> Result<Logbook> {
+        let keys = writers_by_name(repo)?;
+        let mut logbook = Logbook { strange: self.strange, ..Logbook::default() };
+        let with_record = self.found.iter().filter(|(_, pair)| pair.0.is_some());
+        let numbers: BTreeSet<(String, u64)> = with_record.map(|((w, n, _), _)| (w.clone(), *n)).collect();
+        for ((writer, sequence, id), (record, signature)) in self.found {
+            match (record, signature) {
+                (Some(key), signature) => {
+                    let signer = keys.get(&writer);
+                    logbook.records.push(load(repo, key, signature, signer, (writer, sequence, id))?);
+                }
+                // left by an append that crashed, whose number was taken by the next one
+                (None, Some(_)) if numbers.contains(&(writer, sequence)) => {}
+                (None, key) => logbook.lone_signatures.extend(key),
+            }
+        }
+        Ok(logbook)
+    }
+}
 
 /// Reads every writer's records.
 ///
 /// # Errors
 /// If they cannot be listed, or the store fails. Damaged records are in the result.
 pub fn read(repo: &Repo) -> Result<Logbook> {
-    let keys = writers_by_name(repo)?;
-    let mut logbook = Logbook::default();
-    let mut found: BTreeMap<Place, Objects> = BTreeMap::new();
-    for object in repo.store().list(Kind::Records)? {
-        let Some(names) = names_of(&object.key) else {
-            logbook.strange.push(object.key);
-            continue;
-        };
-        let pair = found.entry((names.writer, names.sequence, names.id)).or_default();
-        *(if names.is_record { &mut pair.0 } else { &mut pair.1 }) = Some(object.key);
-    }
-    let numbers: BTreeSet<(String, u64)> =
-        found.iter().filter(|(_, pair)| pair.0.is_some()).map(|((w, n, _), _)| (w.clone(), *n)).collect();
-    for ((writer, sequence, id), (record, signature)) in found {
-        match (record, signature) {
-            (Some(key), signature) => {
-                let signer = keys.get(&writer);
-                logbook.records.push(load(repo, key, signature, signer, (writer, sequence, id))?);
-            }
-            // left by an append that crashed, whose number was taken by the next one
-            (None, Some(_)) if numbers.contains(&(writer, sequence)) => {}
-            (None, key) => logbook.lone_signatures.extend(key),
-        }
-    }
-    Ok(logbook)
+    Listing::of(repo.store().names(Kind::Records)?).load(repo)
 }
 
-fn writers_by_name(repo: &Repo) -> Result<BTreeMap<String, PublicKey>> {
+/// Reads these records only; those that are not there are left out.
+///
+/// # Errors
+/// If the store fails. Damaged records are in the result.
+pub fn read_some<'p>(repo: &Repo, places: impl IntoIterator<Item = &'p Place>) -> Result<Logbook> {
+    let keys = places.into_iter().flat_map(|(writer, sequence, id)| {
+        [Key::record(writer, *sequence, *id), Key::record_signature(writer, *sequence, *id)]
+    });
+    let there = keys.filter(|key| !matches!(repo.store().size(key), Err(StoreError::Missing { .. })));
+    Listing::of(there).load(repo)
+}
+
+pub(super) fn writers_by_name(repo: &Repo) -> Result<BTreeMap<String, PublicKey>> {
     Ok(repo.writers()?.into_iter().map(|key| (key.writer_name(), key)).collect())
 }
 
@@ -176,12 +208,26 @@ pub fn last(repo: &Repo, kind: &str) -> Result<Option<Record>> {
     Ok(of_kind.max_by_key(|(_, record)| (record.at, record.sequence)).map(|(_, record)| record.clone()))
 }
 
-/// The newest record of any writer, by its time, for a snapshot's document to name.
+/// The newest record of any writer, by its time, for a snapshot's document to name. Only the names are listed,
+/// and only the end of each chain is read.
 ///
 /// # Errors
 /// If the logbook cannot be read.
 pub fn head(repo: &Repo) -> Result<Option<RecordId>> {
-    let logbook = read(repo)?;
-    let newest = logbook.trusted().max_by_key(|(logged, record)| (record.at, record.sequence, logged.id));
-    Ok(newest.map(|(logged, _)| logged.id))
+    let keys = writers_by_name(repo)?;
+    let mut newest: Option<(Timestamp, u64, RecordId)> = None;
+    let mut looked_at: Option<String> = None;
+    // by writer, each from its end: the first that is whole and signed is that writer's newest
+    for ((writer, sequence, id), (record, signature)) in
+        Listing::of(repo.store().names(Kind::Records)?).found.into_iter().rev()
+    {
+        let (Some(key), false) = (record, looked_at.as_ref() == Some(&writer)) else { continue };
+        let signer = keys.get(&writer);
+        let logged = load(repo, key, signature, signer, (writer, sequence, id))?;
+        if let (None, Some(record)) = (logged.fault, logged.record) {
+            newest = newest.max(Some((record.at, sequence, id)));
+            looked_at = Some(logged.writer);
+        }
+    }
+    Ok(newest.map(|(_, _, id)| id))
 }

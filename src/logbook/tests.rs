@@ -116,3 +116,65 @@ fn a_crash_at_any_write_leaves_a_chain_that_verifies() {
         }
     }
 }
+
+#[test]
+fn a_reader_that_comes_again_reads_only_what_is_new() {
+    let (memory, key) = fixture();
+    let repo = open_repo(memory.clone());
+    for _ in 0..3 {
+        append(&repo, &key, act("verify")).unwrap();
+    }
+    let first = follow(&repo, None).unwrap();
+    assert!(first.is_whole && first.faults.is_empty());
+    let seen = first.progress.unwrap();
+    let newest = append(&repo, &key, act("prune")).unwrap();
+    let second = follow(&repo, Some(&seen)).unwrap();
+    assert!(!second.is_whole && second.faults.is_empty() && second.cuts.is_empty());
+    assert_eq!(second.count, 4);
+    assert_eq!(second.logbook.records.iter().map(|r| r.id).collect::<Vec<_>>(), [newest]);
+    let nothing = follow(&repo, second.progress.as_ref()).unwrap();
+    assert_eq!((nothing.logbook.records.len(), nothing.is_whole), (0, false));
+    assert_eq!(nothing.progress, second.progress);
+}
+
+#[test]
+fn a_reader_that_comes_again_notices_what_was_done_meanwhile() {
+    let (memory, key) = fixture();
+    let repo = open_repo(memory.clone());
+    for _ in 0..4 {
+        append(&repo, &key, act("verify")).unwrap();
+    }
+    let seen = follow(&repo, None).unwrap().progress.unwrap();
+    let (records, signatures) = (keys(&memory, ".json"), keys(&memory, ".sig"));
+    let after = |change: &dyn Fn(&MemoryStore)| {
+        let copy = memory.copy();
+        change(&copy);
+        let found = follow(&open_repo(copy), Some(&seen)).unwrap();
+        assert!(found.is_whole && found.progress.is_none());
+        let faults: Vec<_> = found.faults.iter().map(|fault| (fault.kind, fault.sequence)).collect();
+        (faults, found.cuts.iter().map(|cut| cut.sequence).collect::<Vec<_>>())
+    };
+    let gone = |m: &MemoryStore, n: usize| {
+        m.tamper(&records[n], None);
+        m.tamper(&signatures[n], None);
+    };
+    assert_eq!(after(&|m| gone(m, 1)), (vec![(FaultKind::Missing, 2)], vec![]));
+    // the end of a chain is cut off: the chain itself is whole
+    assert_eq!(after(&|m| gone(m, 3)), (vec![], vec![4]));
+    assert_eq!(
+        after(&|m| m.tamper(&records[1], Some(b"{}".to_vec()))),
+        (vec![(FaultKind::Altered, 2)], vec![])
+    );
+}
+
+#[test]
+fn the_head_is_the_newest_that_can_be_trusted() {
+    let (memory, key) = fixture();
+    let repo = open_repo(memory.clone());
+    assert_eq!(head(&repo).unwrap(), None);
+    let good = append(&repo, &key, act("init")).unwrap();
+    append(&repo, &key, act("verify")).unwrap();
+    let last = keys(&memory, ".json").pop().unwrap();
+    memory.tamper(&last, Some(b"{}".to_vec()));
+    assert_eq!(head(&repo).unwrap(), Some(good));
+}

@@ -68,6 +68,29 @@ impl LocalStore {
     fn make_dir(&self, dir: &Path) -> Result<()> {
         make_dir(&self.root, &self.unsynced, dir)
     }
+
+    // Every file of a kind that has the name of an object.
+    fn walk(&self, kind: Kind, mut found: impl FnMut(Key, &walkdir::DirEntry) -> Result<()>) -> Result<()> {
+        let top = self.root.join(kind.folder());
+        for entry in walkdir::WalkDir::new(&top).follow_links(false) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // a folder is made with its first object
+                Err(e) if e.depth() == 0 && is_missing(e.io_error()) => return Ok(()),
+                // deleted by another process since the directory was read
+                Err(e) if is_missing(e.io_error()) => continue,
+                Err(e) => return Err(StoreError::io("list", top.display())(e.into())),
+            };
+            if !entry.file_type().is_file() {
+                continue;
+            }
+            let name = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
+            if let Some(key) = name.and_then(Key::from_listing) {
+                found(key, &entry)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn private_dir(recursive: bool) -> fs::DirBuilder {
@@ -140,22 +163,8 @@ impl Store for LocalStore {
     }
 
     fn list(&self, kind: Kind) -> Result<Vec<ObjectInfo>> {
-        let top = self.root.join(kind.folder());
         let mut found = Vec::new();
-        for entry in walkdir::WalkDir::new(&top).follow_links(false) {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // a folder is made with its first object
-                Err(e) if e.depth() == 0 && is_missing(e.io_error()) => return Ok(found),
-                // deleted by another process since the directory was read
-                Err(e) if is_missing(e.io_error()) => continue,
-                Err(e) => return Err(StoreError::io("list", top.display())(e.into())),
-            };
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            let name = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
-            let Some(key) = name.and_then(Key::from_listing) else { continue };
+        self.walk(kind, |key, entry| {
             match entry.metadata() {
                 Ok(m) => found.push(ObjectInfo {
                     key,
@@ -163,10 +172,21 @@ impl Store for LocalStore {
                     modified: m.modified().unwrap_or(std::time::UNIX_EPOCH),
                 }),
                 Err(e) if is_missing(e.io_error()) => {}
-                Err(e) => return Err(StoreError::io("list", top.display())(e.into())),
+                Err(e) => return Err(StoreError::io("list", kind.folder())(e.into())),
             }
-        }
+            Ok(())
+        })?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    fn names(&self, kind: Kind) -> Result<Vec<Key>> {
+        let mut found = Vec::new();
+        self.walk(kind, |key, _| {
+            found.push(key);
+            Ok(())
+        })?;
+        found.sort_unstable();
         Ok(found)
     }
 

@@ -132,6 +132,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));
     Ok(Report {
         depth: options.depth,
+        is_whole: options.snapshots.is_none(),
         problems: found,
         snapshots: documents.iter().map(|(id, _)| *id).collect(),
         proved,

@@ -318,6 +318,14 @@ impl Problem {
         }
     }
 
+    /// The pack whose stored bytes were found wrong, in hexadecimal: only reading it again shows that it is well.
+    pub fn damaged_pack(&self) -> Option<String> {
+        match self {
+            Self::PackUnreadable { pack, .. } | Self::PackDamaged { pack, .. } => Some(pack.to_hex()),
+            _ => None,
+        }
+    }
+
     /// A sentence: what is wrong.
     pub fn text(&self) -> String {
         let n = |count: u64, noun| crate::base::size::plural(count, noun);

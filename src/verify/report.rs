@@ -27,6 +27,8 @@ impl Coverage {
 pub struct Report {
     /// How closely was looked.
     pub depth: Depth,
+    /// True if it was about the whole repository, not about some snapshots.
+    pub is_whole: bool,
     /// What is wrong, the worst first.
     pub problems: Vec<Problem>,
     /// The snapshots looked at.
@@ -69,10 +71,14 @@ impl Report {
     /// What the logbook's record of this verification says.
     pub fn record_body(&self) -> serde_json::Value {
         let packs: Vec<String> = self.proved.iter().map(|pack| pack.to_hex()).collect();
+        let damaged: BTreeSet<String> = self.problems.iter().filter_map(Problem::damaged_pack).collect();
         serde_json::json!({
             "depth": self.depth.word(),
             "packs": packs,
             "problems": self.problems.len(),
+            "clean": self.is_clean(),
+            "whole": self.is_whole,
+            "damaged_packs": damaged,
         })
     }
 }

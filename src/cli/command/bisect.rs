@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::drill::{hash_of, hidden, of_tree, plain_options, refused};
 use crate::base::Exit;
@@ -81,6 +82,10 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
         Search { context, repo: &repo, plan: &plan, plan_sha256, snapshots: &snapshots, options, tried: 0 };
     let range = range(args, &plan, &snapshots)?;
     let answer = search.halve(&range)?;
+    let body = json!({
+        "last_good": answer.last_good, "first_bad": answer.first_bad, "tried": answer.tried, "test": args.test,
+    });
+    context.record_where_possible(&repo, "bisect", body);
     if context.json() {
         context.document(&answer)?;
     } else {

@@ -46,7 +46,7 @@ pub struct ExportArgs {
 /// If something cannot be read whole; a file is not written then.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     let reading = Reading::with_content(context)?;
-    let (_, parts) = reading.parts(&args.snapshot, &args.filters.filters(context)?)?;
+    let (snapshot, parts) = reading.parts(&args.snapshot, &args.filters.filters(context)?)?;
     let outcome = match &args.output {
         Some(file) => to_file(args, context, &reading, &parts, &absolute(file)?)?,
         None if io::stdout().is_terminal() => {
@@ -55,6 +55,14 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
         }
         None => write_archive(args, &reading, &parts, context.out()?, &*context.notices())?.1,
     };
+    let body = json!({
+        "snapshot": snapshot.id,
+        "what": Name::from(args.snapshot.as_os_str()).shown(),
+        "output": args.output.as_deref().map(|file| Name::from(file.as_os_str()).shown()),
+        "entries": outcome.entries,
+        "bytes": outcome.bytes,
+    });
+    context.record_where_possible(&reading.repo, "export", body);
     show(&outcome, args, context)?;
     Ok(if outcome.sockets + outcome.flags > 0 { Exit::Partial } else { Exit::Done })
 }

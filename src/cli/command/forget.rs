@@ -225,12 +225,7 @@ fn record(args: &ForgetArgs, context: &Context, repo: &Repo, kind: &str, snapsho
         return;
     }
     let reason = args.reason.as_deref().map(|reason| Name::from(reason).shown());
-    match context.writer_key(repo) {
-        Ok(key) => {
-            context.record(repo, &key, kind, json!({"snapshots": snapshots, "reason": reason}));
-        }
-        Err(error) => context.warn("not-recorded", &format!("not in the logbook: {}", error.message())),
-    }
+    context.record_where_possible(repo, kind, json!({"snapshots": snapshots, "reason": reason}));
 }
 
 fn undo(

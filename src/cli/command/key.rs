@@ -68,6 +68,10 @@ fn add(context: &Context) -> Result<Exit, CommandError> {
     let published = repo.store().create(&Key::writer(&public.file_hash()), public.file_bytes())?;
     repo.store().sync()?;
     let added = published == Published::Created;
+    if added {
+        let body = json!({"added": public.writer_name(), "fingerprint": public.fingerprint()});
+        context.record(&repo, &key, "key", body);
+    }
     if context.json() {
         let path = Name::from(path.as_os_str());
         context.document(&object! {

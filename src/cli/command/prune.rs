@@ -59,9 +59,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     let outcome = prune(&mut repo, &options, &*observer)?;
     drop(observer);
-    if let Ok(key) = context.writer_key(&repo) {
-        context.record(&repo, &key, "prune", outcome_json(&outcome));
-    }
+    context.record_where_possible(&repo, "prune", outcome_json(&outcome));
     show_outcome(&outcome, context)?;
     Ok(Exit::Done)
 }

@@ -43,9 +43,7 @@ pub fn run(args: &RepairArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     let outcome = apply(&proposal, &mut repo, &*observer)?;
     drop(observer);
-    if let Ok(key) = context.writer_key(&repo) {
-        context.record(&repo, &key, "repair", outcome_json(&outcome));
-    }
+    context.record_where_possible(&repo, "repair", outcome_json(&outcome));
     show_outcome(&outcome, context)?;
     Ok(if outcome.lost_chunks > 0 { Exit::Damage } else { Exit::Done })
 }

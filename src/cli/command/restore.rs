@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::base::Exit;
+use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::size;
 use crate::catalog::list::choose;
@@ -130,8 +131,30 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     {
         return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
     }
+    if !options.dry_run {
+        context.record_where_possible(
+            &repo,
+            "restore",
+            body(&report, &options, snapshot.id, selector.path.as_ref()),
+        );
+    }
     show(&report, &options, began.elapsed(), context)?;
     Ok(exit(&report, args.strict))
+}
+
+// What the logbook says of it. Whoever brings data back may have lost the host with the key: then it says nothing.
+fn body(report: &Report, options: &Options, snapshot: SnapshotId, path: Option<&Name>) -> serde_json::Value {
+    json!({
+        "snapshot": snapshot,
+        "path": path.map(Name::shown),
+        "target": Name::from(options.target.as_os_str()).shown(),
+        "in_place": matches!(options.mode, Mode::InPlace { .. }),
+        "verdict": if report.damage || report.failed > 0 { "fail" } else { "pass" },
+        "files": report.files,
+        "bytes": report.bytes,
+        "deleted": report.deleted,
+        "failed": report.failed,
+    })
 }
 
 fn options(args: &RestoreArgs) -> Result<Options, CommandError> {

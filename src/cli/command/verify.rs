@@ -66,10 +66,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<Exit, CommandError> {
     let report = verify(&repo, &options, &*observer)?;
     drop(observer);
     // proofs are remembered, so that the next sample goes on where this one ended
-    match context.writer_key(&repo) {
-        Ok(key) => context.record(&repo, &key, "verify", report.record_body()),
-        Err(_) => context.say("not written to the logbook: this host has no key of the repository"),
-    }
+    context.record_where_possible(&repo, "verify", report.record_body());
     let found: Vec<String> =
         report.problems.iter().map(|problem| problem_text(problem).trim().to_owned()).collect();
     context.outcome(format!("verify: {}", size::plural(found.len() as u64, "problem")), found);

@@ -10,7 +10,7 @@ use crate::base::name::shown;
 use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
-use crate::logbook::{self, Fault, FaultKind, Logbook};
+use crate::logbook::{self, Fault, Logbook};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 
@@ -80,7 +80,7 @@ fn noted(text: &str) -> Result<RecordId, CommandError> {
 fn of_fault(fault: &Fault) -> Wrong {
     Wrong {
         // what a crash or two commands at once leave behind
-        notice: matches!(fault.kind, FaultKind::Forked | FaultKind::Unfinished | FaultKind::Touched),
+        notice: fault.kind.is_notice(),
         writer: fault.writer.clone(),
         sequence: Some(fault.sequence),
         object: fault.key.as_ref().map(|key| key.as_str().to_owned()),
