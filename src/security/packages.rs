@@ -50,7 +50,7 @@ fn one(place: &Place<'_>, tool: &str) -> Vec<Part> {
         "pip" => pip(place),
         "npm" => vec![
             tool_with(place, "npm audit", "npm", &["audit", "--json"], &|ended| {
-                json(ended)?.pointer("/metadata/vulnerabilities/total")?.as_u64().map(|n| holes(n))
+                json(ended)?.pointer("/metadata/vulnerabilities/total")?.as_u64().map(holes)
             }),
             tool_with(place, "npm outdated", "npm", &["outdated", "--json"], &|ended| {
                 let answer = json(ended)?;
@@ -59,7 +59,7 @@ fn one(place: &Place<'_>, tool: &str) -> Vec<Part> {
             }),
         ],
         "cargo" => vec![tool_with(place, "cargo audit", "cargo", &["audit", "--json"], &|ended| {
-            json(ended)?.pointer("/vulnerabilities/count")?.as_u64().map(|n| holes(n))
+            json(ended)?.pointer("/vulnerabilities/count")?.as_u64().map(holes)
         })],
         command => vec![by_status(command, run(place, Program::Shell(command.into())))],
     }

@@ -228,15 +228,8 @@ fn what_is_due_is_run_once() {
     let done = run(app.command(&["run", "--list", "--json"]).env("TZ", "XXX-5:30")).ok();
     assert!(done.stdout.contains("T21:30:00Z\""), "{}", done.stdout);
     // the time of no file has a say
-    run(Command::new("find").arg(env.path("state")).args([
-        "-exec",
-        "touch",
-        "-d",
-        "2000-01-01",
-        "{}",
-        "+",
-    ]))
-    .ok();
+    run(Command::new("find").arg(env.path("state")).args(["-exec", "touch", "-d", "2000-01-01", "{}", "+"]))
+        .ok();
     assert!(!app.json(&["run", "--list"]).0["runbooks"][0]["due"].as_bool().unwrap());
 }
 
