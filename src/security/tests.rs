@@ -86,7 +86,7 @@ fn statuses_are_counted_and_compared_with_the_last_time() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("access.log");
     let line = |status: u16| format!("a \"GET / HTTP/1.1\" {status} 1\n");
-    let at = |s| Timestamp::from_seconds(1_800_000_000 + s).unwrap();
+    let at = |s: i64| Timestamp::from_seconds(1_800_000_000 + s).unwrap();
     let append = |text: String| {
         use std::io::Write as _;
         fs::OpenOptions::new()

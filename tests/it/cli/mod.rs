@@ -9,3 +9,4 @@ mod log;
 mod plan;
 mod snapshot;
 mod try_it;
+mod watch;
