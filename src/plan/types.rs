@@ -590,7 +590,7 @@ pub struct Security {
     pub audit: Vec<String>,
     /// Access logs whose 401, 403 and 500 are counted
     pub access_log: Vec<String>,
-    /// Paths whose wide permissions are meant so, in the syntax of gitignore
+    /// Paths whose wide permissions, or secrets, are meant so, in the syntax of gitignore
     pub allow: Vec<String>,
     /// Regular expressions of secrets that must not lie in the tree, besides the known ones
     pub secrets: Vec<String>,

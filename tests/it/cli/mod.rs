@@ -10,3 +10,4 @@ mod plan;
 mod restore;
 mod snapshot;
 mod try_it;
+mod watch;
