@@ -67,8 +67,10 @@ impl PublicKey {
     /// True if these are the very bytes that this program writes for the signature they hold: what
     /// else a reader would take for it has been touched.
     pub fn is_canonical(signature: &[u8]) -> bool {
-        let again = SshSig::from_pem(signature).and_then(|s| s.to_pem(LineEnding::LF));
-        again.is_ok_and(|text| text.as_bytes() == signature)
+        let Ok(read) = SshSig::from_pem(signature) else { return false };
+        // the parser takes a version before the first for one too (PROTOCOL.sshsig has only 1)
+        read.version() == SshSig::VERSION
+            && read.to_pem(LineEnding::LF).is_ok_and(|text| text.as_bytes() == signature)
     }
 
     /// True if this key signed these bytes for this purpose.

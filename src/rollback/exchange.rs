@@ -54,8 +54,7 @@ pub fn shares_blocks(parent: &Path) -> bool {
 pub fn mounts_within(root: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let table = fs::read("/proc/self/mountinfo")?;
     let points = table.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4));
-    let mut found: Vec<_> =
-        points.map(unescaped).filter(|point| point.starts_with(root)).collect();
+    let mut found: Vec<_> = points.map(unescaped).filter(|point| point.starts_with(root)).collect();
     found.sort();
     found.dedup();
     Ok(found)

@@ -119,6 +119,16 @@ fn decoders_keep_their_promises_on_hostile_bytes() {
     assert!(good.is_empty(), "seeds for nothing: {:?}", good.keys());
 }
 
+/// Found by fuzzing: the version of the envelope is not signed, and a parser took 0 for 1.
+#[test]
+fn a_signature_of_another_version_is_touched() {
+    let good = include_str!("message.sig");
+    let other = good.replacen("U1NIU0lHAAAAAQ", "U1NIU0lHAAAAAA", 1);
+    assert_ne!(good, other);
+    properties::signature(other.as_bytes());
+    properties::signature(good.as_bytes());
+}
+
 /// Makes `fuzz/seeds` anew: `cargo test --test decoders -- --ignored write_the_seeds`
 #[test]
 #[ignore = "writes into the source tree"]
