@@ -137,8 +137,9 @@ fn causes_of(error: &dyn Error) -> Vec<String> {
     causes
 }
 
-// The parts from outside are escaped already; this is for those somebody forgot, and lines stay lines.
-fn safe(text: &str) -> String {
+/// A text that commands no terminal. The parts from outside are escaped already; this is for those somebody forgot,
+/// and lines stay lines.
+pub fn safe(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' => "\n".to_owned(),
@@ -170,9 +171,10 @@ fn judge(error: &RepoError) -> (Exit, &'static str) {
         RepoError::Locked { .. } => (Exit::Locked, "wait until the other command has ended, then try again"),
         RepoError::Key(_) => (Exit::Key, "check the file that LIFEBOAT_WRITER_KEY names"),
         RepoError::Interrupted => (Exit::Interrupted, ""),
-        RepoError::Format(FormatError::Newer { .. } | FormatError::UnknownFeature(_))
+        RepoError::TooNew { .. }
+        | RepoError::Format(FormatError::Newer { .. } | FormatError::UnknownFeature(_))
         | RepoError::Damaged { source: FormatError::Newer { .. } | FormatError::UnknownFeature(_), .. } => {
-            (Exit::Failed, "use the version of lifeboat that wrote it, or a newer one")
+            (Exit::Failed, "use the version of lifeboat that wrote it, or a newer one; nothing was changed")
         }
         RepoError::Store(error @ StoreError::Io { .. }) => (Exit::Failed, advice_for(error)),
         RepoError::Format(_) => (Exit::Damage, "lifeboat verify says what is damaged and what it affects"),

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
+use crate::base::Exit;
 use crate::sys::host;
 
 use command::Command;
@@ -72,8 +73,13 @@ pub fn main() -> ExitCode {
     if let Some(status) = sandbox::helper() {
         return ExitCode::from(status);
     }
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
+    let (matches, cli) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error),
+    };
     host::raise_open_files();
     let json = cli.global.json;
     let context = Context::new(cli.global);
@@ -88,6 +94,17 @@ pub fn main() -> ExitCode {
         error.exit()
     });
     ExitCode::from(exit.number())
+}
+
+// What the parser says repeats what it was given: that must not command the terminal.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // help and version, which are our own words
+        error.exit();
+    }
+    let text = error::safe(&error.render().to_string());
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(Exit::Usage.number())
 }
 
 /// The command line as a value: for completions, manual pages and the reference in `docs/cli.md`.

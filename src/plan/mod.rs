@@ -13,7 +13,7 @@ pub mod step;
 pub mod types;
 
 pub use detect::detect;
-pub use load::{FILE, PlanError, Problem};
+pub use load::{FILE, PlanError, Problem, nearest};
 pub use places::Place;
 pub use references::TOLD;
 pub use schema::schema;

@@ -33,6 +33,15 @@ pub enum RepoError {
     /// There is none.
     #[error("there is no repository at {0}")]
     NotFound(String),
+    /// It is of a version, or uses something, that this program does not know.
+    #[error("the repository at {location} needs a newer lifeboat")]
+    TooNew {
+        /// Where.
+        location: String,
+        /// What is not known.
+        #[source]
+        source: FormatError,
+    },
     /// Somebody else uses it.
     #[error("{location} is in use by another command")]
     Locked {

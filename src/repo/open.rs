@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::keys::PublicKey;
 use super::{RepoError, Result};
 use crate::base::time::Clock;
+use crate::format::FormatError;
 use crate::format::repository::{MAX_BYTES, Repository};
 use crate::store::{Key, Lock, LockMode, Published, Store, StoreError};
 use crate::sys::host::random_hex;
@@ -42,7 +43,12 @@ pub(super) fn read_config(store: &dyn Store) -> Result<Repository> {
         Err(StoreError::Missing { .. }) => return Err(RepoError::NotFound(store.location())),
         other => other?,
     };
-    Repository::decode(&bytes).map_err(|source| RepoError::Damaged { key, source })
+    Repository::decode(&bytes).map_err(|source| match source {
+        FormatError::Newer { .. } | FormatError::UnknownFeature(_) => {
+            RepoError::TooNew { location: store.location(), source }
+        }
+        source => RepoError::Damaged { key, source },
+    })
 }
 
 pub(super) fn wait_for_lock(store: &dyn Store, mode: LockMode, patience: Duration) -> Result<Lock> {

@@ -32,6 +32,7 @@ pub fn count(
         None => Default::default(),
     };
     let mut statistics = Statistics::default();
+    let mut missing = 0;
     for root in &options.roots {
         let name = Name::from(root.as_os_str());
         let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(|r| r.path == name)?)));
@@ -41,8 +42,19 @@ pub fn count(
             None => Parent::none(),
         };
         let rehash = options.rehash;
-        Count { statistics: &mut statistics, parent, name, rehash, expected: Vec::new(), observer }
-            .root(root, options)?;
+        let count =
+            Count { statistics: &mut statistics, parent, name, rehash, expected: Vec::new(), observer }
+                .root(root, options);
+        match count {
+            Err(SnapshotError::Root { path, source }) if missing + 1 < options.roots.len() => {
+                missing += 1;
+                statistics.skipped += 1;
+                let text = format!("{path}: {source}");
+                let notice = Notice { code: "root-unreadable", subject: Some(path), text };
+                observer.event(Event::Notice(&notice));
+            }
+            other => other?,
+        }
     }
     Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics })
 }
@@ -57,7 +69,7 @@ struct Count<'c, 'p, 'r> {
 }
 
 impl Count<'_, '_, '_> {
-    fn root(&mut self, root: &Path, options: &Options) -> Result<(), SnapshotError> {
+    fn root(mut self, root: &Path, options: &Options) -> Result<(), SnapshotError> {
         let bad = |source: rustix::io::Errno| SnapshotError::Root {
             path: Name::from(root.as_os_str()),
             source: source.into(),

@@ -177,6 +177,7 @@ fn store_all(
                 result = root.map(|root| vec![root]);
             }
             None => {
+                let mut missing = None;
                 for root in &options.roots {
                     let name = Name::from(root.as_os_str());
                     let assembler = Assembler::new(writer, observer, &mut packs, name, channels, totals);
@@ -184,11 +185,21 @@ fn store_all(
                         Ok(root) => {
                             result.iter_mut().for_each(|roots: &mut Vec<Root>| roots.push(root.clone()))
                         }
+                        Err(SnapshotError::Root { path, source }) if options.roots.len() > 1 => {
+                            totals.statistics.skipped += 1;
+                            totals.problem(observer, path.clone(), "root-unreadable", &source.to_string());
+                            missing.get_or_insert(SnapshotError::Root { path, source });
+                        }
                         Err(e) => {
                             result = Err(e);
                             break;
                         }
                     }
+                }
+                if let Some(error) = missing
+                    && result.as_ref().is_ok_and(Vec::is_empty)
+                {
+                    result = Err(error);
                 }
             }
         }

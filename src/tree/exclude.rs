@@ -207,7 +207,10 @@ impl Patterns {
         let root = root.to_str().map(|root| root.trim_end_matches('/').to_owned());
         // The builder cuts its root off the front of paths. Ours are relative already, and could begin
         // with the same names: only for `.` does it leave them alone.
-        Self { builder: GitignoreBuilder::new("."), root: root.filter(|root| root.starts_with('/')) }
+        let mut builder = GitignoreBuilder::new(".");
+        // a bracket that is not closed is a slip, which must not end as a pattern that matches nothing
+        builder.allow_unclosed_class(false);
+        Self { builder, root: root.filter(|root| root.starts_with('/')) }
     }
 
     fn add(&mut self, pattern: &str) -> Result<(), String> {

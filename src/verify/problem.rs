@@ -164,6 +164,15 @@ pub enum Problem {
         /// The snapshots.
         snapshots: Vec<SnapshotId>,
     },
+    /// Snapshots of one host have the same number because they were taken at the same time.
+    TakenTogether {
+        /// The host.
+        host: Name,
+        /// The number.
+        sequence: u64,
+        /// The snapshots.
+        snapshots: Vec<SnapshotId>,
+    },
     /// A snapshot does not follow the one that it says it follows.
     ChainBroken {
         /// The snapshot.
@@ -228,6 +237,7 @@ impl Problem {
             Self::SignatureInvalid { .. } => "signature-invalid",
             Self::SignatureTouched { .. } => "signature-touched",
             Self::SequenceDuplicate { .. } => "sequence-duplicate",
+            Self::TakenTogether { .. } => "taken-together",
             Self::ChainBroken { .. } => "chain-broken",
             Self::ManifestDamaged { .. } => "manifest-damaged",
             Self::SizeDiffers { .. } => "size-differs",
@@ -268,6 +278,7 @@ impl Problem {
             Self::PackUnindexed { needed: false, .. }
             | Self::DocumentUnfinished { .. }
             | Self::SignatureTouched { .. }
+            | Self::TakenTogether { .. }
             | Self::PacksInexact { .. }
             | Self::ObjectUnknown { .. } => Severity::Notice,
             Self::Logbook(fault) => match fault.kind {
@@ -312,6 +323,7 @@ impl Problem {
             Self::SequenceDuplicate { .. } | Self::ChainBroken { .. } | Self::Logbook(_) => {
                 "find out who writes to the repository; `lifeboat log` shows the acts"
             }
+            Self::TakenTogether { .. } => "nothing; each is whole",
             Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
             Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
             Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
@@ -365,6 +377,12 @@ impl Problem {
             }
             Self::SequenceDuplicate { host, sequence, snapshots } => {
                 format!("{} of host {host} have number {sequence}", n(snapshots.len() as u64, "snapshot"))
+            }
+            Self::TakenTogether { host, sequence, snapshots } => {
+                format!(
+                    "{} of host {host} were taken at the same time and share number {sequence}",
+                    n(snapshots.len() as u64, "snapshot")
+                )
             }
             Self::ChainBroken { snapshot } => {
                 format!("snapshot {snapshot} does not follow the one that it says it follows")
@@ -423,7 +441,9 @@ impl Problem {
             | Self::ChainBroken { snapshot }
             | Self::ManifestDamaged { snapshot, .. }
             | Self::PacksInexact { snapshot } => vec![*snapshot],
-            Self::SequenceDuplicate { snapshots, .. } => snapshots.clone(),
+            Self::SequenceDuplicate { snapshots, .. } | Self::TakenTogether { snapshots, .. } => {
+                snapshots.clone()
+            }
             _ => self.hits().iter().map(|hit| hit.snapshot).collect(),
         }
     }
@@ -453,7 +473,10 @@ impl Problem {
             | Self::SignatureInvalid { snapshot }
             | Self::SignatureTouched { snapshot } => Some(Key::signature(*snapshot)),
             Self::Logbook(fault) => fault.key.clone(),
-            Self::ChunksMissing { .. } | Self::SizeDiffers { .. } | Self::SequenceDuplicate { .. } => None,
+            Self::ChunksMissing { .. }
+            | Self::SizeDiffers { .. }
+            | Self::SequenceDuplicate { .. }
+            | Self::TakenTogether { .. } => None,
         }
     }
 }

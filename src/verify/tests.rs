@@ -367,7 +367,19 @@ fn documents_that_do_not_belong_are_found() {
     let newest = open_repo(fixture.memory.clone()).snapshots().unwrap().0.pop().unwrap().id;
     let codes = |change: &dyn Fn(&mut Document)| forge(&fixture.memory, &fixture.key, change);
     assert_eq!(codes(&|d| next(d, Some(newest))), [""; 0]);
-    assert_eq!(codes(&|d| d.reason = Some(Name::from("again"))), ["sequence-duplicate"]);
+    let again = |d: &mut Document, later: i64| {
+        d.reason = Some(Name::from("again"));
+        d.started = Timestamp::from_seconds(d.started.parts().0 + later).unwrap();
+        d.finished = d.started;
+    };
+    // two that ran at the same time could not see each other; one that began later must have seen the first
+    assert_eq!(codes(&|d| again(d, 5)), ["taken-together"]);
+    assert_eq!(codes(&|d| again(d, 3600)), ["sequence-duplicate"]);
+    let other = |d: &mut Document| {
+        again(d, 5);
+        d.previous = None;
+    };
+    assert_eq!(codes(&other), ["chain-broken", "sequence-duplicate"]);
     assert_eq!(codes(&|d| next(d, None)), ["chain-broken"]);
     assert_eq!(codes(&|d| next(d, Some(SnapshotId([7; 32])))), ["document-missing"]);
     let few = |d: &mut Document| {

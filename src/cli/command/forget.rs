@@ -1,5 +1,6 @@
 //! `forget`: by name, or by a policy that says why it keeps what it keeps.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::cli::table::{Kind, Table};
 use crate::evidence;
 use crate::format::snapshot::Tombstone;
 use crate::guard;
+use crate::plan::nearest;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::retention::policy::{Candidate, Judgement, Policy, judge};
@@ -99,6 +101,7 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
     let snapshots = context.snapshots(&repo)?;
     let filters = args.filters.filters(context)?;
+    known(args, &filters, &snapshots)?;
     if args.undo {
         return undo(args, context, &repo, &snapshots, &filters);
     }
@@ -117,6 +120,31 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     }
     show(judged, args, context)?;
     Ok(Exit::Done)
+}
+
+// A word that no snapshot bears is a slip: what it was meant to keep, or to choose, would go or stay unseen.
+fn known(args: &ForgetArgs, filters: &Filters, snapshots: &[Snapshot]) -> Result<(), CommandError> {
+    let text = |name: &Name| String::from_utf8_lossy(&name.0).into_owned();
+    let documents = || snapshots.iter().map(|snapshot| &snapshot.document);
+    let tags: BTreeSet<String> = documents().flat_map(|document| document.tags.iter().map(text)).collect();
+    let hosts: BTreeSet<String> = documents().map(|document| text(&document.host)).collect();
+    let parts = |tags: &[String]| -> Vec<String> {
+        tags.iter().flat_map(|tag| tag.split(',').map(str::to_owned)).collect()
+    };
+    for (what, wanted, there) in [
+        ("has the tag", args.keep_tag.clone(), &tags),
+        ("has the tag", parts(&filters.tags), &tags),
+        ("is of the host", filters.hosts.clone(), &hosts),
+    ] {
+        let Some(strange) = wanted.iter().find(|word| !there.contains(*word)) else { continue };
+        let error = CommandError::usage(format!("no snapshot {what} {}", shown(strange.as_bytes())));
+        let near = nearest(strange, there.iter().map(String::as_str));
+        return Err(match near {
+            Some(near) => error.next(format!("{} is meant? nothing was forgotten", shown(near.as_bytes()))),
+            None => error.next("nothing was forgotten; lifeboat snapshots lists tags and hosts"),
+        });
+    }
+    Ok(())
 }
 
 // While a hotfix is armed its snapshot is the way back, whatever the rules say. Where no plan is at hand none can be asked.

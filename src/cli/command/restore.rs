@@ -129,6 +129,9 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     drop(observer);
     if report.directories + report.files + report.others + report.unchanged + report.kept + report.failed == 0
     {
+        if !options.selection.is_everything() {
+            return Err(nothing_selected(args));
+        }
         return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
     }
     if !options.dry_run {
@@ -182,6 +185,19 @@ fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
         sync: !args.no_sync,
         workers: args.jobs.map_or_else(worker_count, usize::from),
     })
+}
+
+fn nothing_selected(args: &RestoreArgs) -> CommandError {
+    let patterns: Vec<String> = args
+        .include
+        .iter()
+        .chain(&args.exclude)
+        .map(|pattern| Name::from(pattern.as_str()).shown())
+        .collect();
+    let text = format!("nothing in the snapshot is selected by {}", patterns.join(", "));
+    CommandError::new(Exit::Failed, text).next(
+        "patterns are relative to the target, in the syntax of gitignore; lifeboat ls shows what there is",
+    )
 }
 
 fn nothing_there(path: Option<&Name>, roots: &[crate::format::snapshot::Root]) -> CommandError {

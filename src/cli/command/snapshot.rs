@@ -115,6 +115,13 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
     if let Some(tag) = args.tags.iter().find(|tag| tag.is_empty()) {
         return Err(CommandError::usage(format!("the tag `{tag}` is empty")));
     }
+    if let Some(tag) = args.tags.iter().find(|tag| tag.contains(':')) {
+        let text =
+            format!("the tag {} has a colon, and could not be named again", Name::from(tag.as_str()).shown());
+        return Err(
+            CommandError::usage(text).next("in SNAPSHOT:PATH a colon begins the path; use another character")
+        );
+    }
     if let Some(name) = &args.stdin_from_command {
         let name = Name::from(name.as_os_str());
         let relative = name.0.strip_prefix(b"/").unwrap_or(&name.0);

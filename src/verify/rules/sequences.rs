@@ -47,15 +47,31 @@ pub fn check(
     Ok(())
 }
 
+/// Between what a document calls its end and the moment others see it, in seconds: its own writing.
+const COMMIT_TAKES: i64 = 60;
+
 fn doubles(documents: &[(SnapshotId, Document)], found: &mut Vec<Problem>) {
-    let mut numbers: BTreeMap<_, Vec<SnapshotId>> = BTreeMap::new();
-    for (id, document) in documents {
-        numbers.entry((&document.host.0, document.sequence)).or_default().push(*id);
+    let mut numbers: BTreeMap<_, Vec<&(SnapshotId, Document)>> = BTreeMap::new();
+    for one in documents {
+        numbers.entry((&one.1.host.0, one.1.sequence)).or_default().push(one);
     }
-    for ((host, sequence), snapshots) in numbers.into_iter().filter(|(_, ids)| ids.len() > 1) {
+    for ((host, sequence), same) in numbers.into_iter().filter(|(_, same)| same.len() > 1) {
         let host = crate::base::Name(host.clone());
-        found.push(Problem::SequenceDuplicate { host, sequence, snapshots });
+        let snapshots = same.iter().map(|(id, _)| *id).collect();
+        let pairs =
+            same.iter().enumerate().flat_map(|(i, one)| same[i + 1..].iter().map(move |two| (one, two)));
+        found.push(if pairs.into_iter().all(|(one, two)| together(&one.1, &two.1)) {
+            Problem::TakenTogether { host, sequence, snapshots }
+        } else {
+            Problem::SequenceDuplicate { host, sequence, snapshots }
+        });
     }
+}
+
+/// True if neither could see the other: both follow the same one, and each began before the other was there.
+fn together(one: &Document, two: &Document) -> bool {
+    let before_end = |a: &Document, b: &Document| a.started.parts().0 <= b.finished.parts().0 + COMMIT_TAKES;
+    one.previous == two.previous && before_end(one, two) && before_end(two, one)
 }
 
 /// Snapshots that are known to be gone for a reason, or whose damage is reported already.

@@ -90,3 +90,61 @@ fn a_reader_that_goes_away_is_no_scandal() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn what_the_parser_repeats_commands_no_terminal() {
+    let env = TestEnv::new();
+    for args in [
+        &["--x\u{1b}]0;t\u{7}"][..],
+        &["\u{1b}[31m"],
+        &["verify", "--sample", "\u{1b}[2J"],
+        &["ls", "x", "\u{9b}1m"],
+    ] {
+        let run = env.run(args);
+        assert_eq!(run.code, 2, "{args:?}: {}", run.stderr);
+        let raw = run.stderr.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(raw, None, "{args:?}: {:?}", run.stderr);
+        assert!(run.stderr.contains("error:"), "{}", run.stderr);
+    }
+    assert!(env.ok(["--help"]).contains("Usage"));
+}
+
+#[test]
+fn a_newer_repository_is_named_as_such_and_left_alone() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    let file = env.path("repo/repository.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let tree = env.arg("tree");
+    for (from, to) in
+        [("\"version\": 1", "\"version\": 2"), ("\"features\": []", "\"features\": [\"parity\"]")]
+    {
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, text.replace(from, to)).unwrap();
+        let all = || -> Vec<_> {
+            let mut files = walk(&env.path("repo"));
+            files.sort();
+            files.into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect()
+        };
+        let before = all();
+        for args in [
+            &["snapshot", &tree][..],
+            &["snapshots"],
+            &["restore", "latest", "-t", "out"],
+            &["forget", "latest"],
+            &["prune"],
+            &["verify", "--deep"],
+            &["repair"],
+            &["key", "add"],
+            &["log", "add", "--observation", "x"],
+        ] {
+            let run = env.run(args);
+            assert_eq!(run.code, 1, "{args:?}: {}", run.stderr);
+            assert!(run.stderr.contains("needs a newer lifeboat"), "{args:?}: {}", run.stderr);
+            assert!(!run.stderr.contains("damaged"), "{args:?}: {}", run.stderr);
+        }
+        assert_ne!(env.run(["init"]).code, 0);
+        assert_eq!(before, all());
+        assert!(!env.path("out").exists());
+    }
+}

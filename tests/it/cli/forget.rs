@@ -53,7 +53,25 @@ fn dangerous_commands_are_refused() {
     let run = env.run(["forget", "--keep-tag", "misspelt"]);
     assert_eq!((run.code, left(&env)), (2, vec![1, 2, 3]));
     check!(env, run.stderr, @r"
-    error: no rule keeps any of the 3 snapshots of web [DIR]/tree
-    next: nothing was forgotten; mend the rules, or name the snapshots
+    error: no snapshot has the tag misspelt
+    next: nothing was forgotten; lifeboat snapshots lists tags and hosts
     ");
+}
+
+#[test]
+fn a_word_that_no_snapshot_bears_is_a_slip() {
+    let (env, _) = three();
+    env.snapshot(&["--host", "web", "--tag", "release,app"]);
+    for (slip, near) in [
+        (&["--keep-last", "1", "--keep-tag", "relaese"], "release is meant?"),
+        (&["--keep-last", "1", "--tag", "app,releas"], "release is meant?"),
+        (&["--keep-last", "1", "--host", "wbe"], "web is meant?"),
+        (&["--keep-last", "1", "--host", "elsewhere"], "lifeboat snapshots lists"),
+    ] {
+        let run = env.run([&["forget"], &slip[..]].concat());
+        assert_eq!((run.code, left(&env).len()), (2, 4), "{}", run.stderr);
+        assert!(run.stderr.contains(near), "{slip:?}: {}", run.stderr);
+    }
+    env.ok(["forget", "--keep-last", "1", "--keep-tag", "release", "--host", "web"]);
+    assert_eq!(left(&env), [4]);
 }

@@ -135,3 +135,53 @@ fn programs_get_json_lines() {
     assert_eq!(summary["statistics"]["new_files"], 3);
     assert_eq!(summary["id"].as_str().unwrap().len(), 64);
 }
+
+#[test]
+fn one_root_that_is_missing_does_not_cost_the_others() {
+    let env = TestEnv::with_tree();
+    env.write("second/x", "x");
+    let (tree, gone, second) = (env.arg("tree"), env.arg("gone"), env.arg("second"));
+    let dry = env.run(["snapshot", "--dry-run", &tree, &gone, &second]);
+    assert!(dry.code == 3 && dry.stderr.contains("gone"), "{}: {}", dry.code, dry.stderr);
+    let run = env.run(["snapshot", &tree, &gone, &second]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains(&gone), "{}", run.stderr);
+    let one = &env.json(["snapshots"])["snapshots"][0];
+    assert_eq!((&one["roots"], &one["partial"]), (&serde_json::json!([tree, second]), &true.into()));
+    assert_eq!(env.ok(["cat", &format!("latest:{second}/x")]), "x");
+    let run = env.run(["snapshot", &gone, &env.arg("gone too")]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert_eq!(env.run(["snapshot", &gone]).code, 1);
+    assert_eq!(env.json(["snapshots"])["snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn two_at_once_are_no_damage() {
+    let env = TestEnv::with_tree();
+    for n in 0..300 {
+        env.write(&format!("many/d{}/f{n}", n % 7), format!("{n}"));
+        env.write(&format!("more/d{}/f{n}", n % 5), format!("{n} of more"));
+    }
+    for round in 0..4 {
+        let start = |root: &str| env.command().args(["snapshot", "-q", &env.arg(root)]).spawn().unwrap();
+        let both = [start("many"), start("more")];
+        for mut child in both {
+            assert!(child.wait().unwrap().success());
+        }
+        let run = env.run(["verify", "--deep"]);
+        assert_eq!(run.code, 0, "round {round}: {}{}", run.stdout, run.stderr);
+    }
+    assert_eq!(env.json(["snapshots"])["snapshots"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn what_could_not_be_meant_is_refused() {
+    let env = TestEnv::with_tree();
+    let tree = env.arg("tree");
+    for (args, word) in [(["-e", "["], "exclude pattern `[`"), (["--tag", "a:b"], "has a colon")] {
+        let run = env.run([&["snapshot", &tree], &args[..]].concat());
+        assert_eq!(run.code, 2, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(word), "{args:?}: {}", run.stderr);
+    }
+    assert_eq!(env.json(["snapshots"])["snapshots"], serde_json::json!([]));
+}
