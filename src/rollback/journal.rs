@@ -79,6 +79,8 @@ pub struct Journal {
     pub old_inode: u64,
     /// The inode of the one that it is to be; 0 until that is built.
     pub new_inode: u64,
+    /// The tree of an earlier rollback, which nobody needs once this one is done.
+    pub superseded: Option<Name>,
     /// In place: whether the tree was touched.
     pub touched: bool,
     /// How far it is.

@@ -108,6 +108,7 @@ pub fn perform(
         carried: Vec::new(),
         old_inode: journal::inode(&root).ok_or_else(strange)?,
         new_inode: 0,
+        superseded: None,
         touched: false,
         stage: Stage::Building,
         why: None,

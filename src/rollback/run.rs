@@ -291,6 +291,12 @@ impl<'a> Run<'a> {
             return;
         }
         let earlier = Kept::read(self.subject.state).ok().flatten();
+        let other = earlier.filter(|earlier| earlier.path != self.journal.beside);
+        if let Some(other) = other {
+            // written down first: whoever is cut off here leaves it to the one that goes on
+            self.journal.superseded = Some(other.path);
+            let _ = self.journal.write(self.subject.state);
+        }
         let kept = Kept {
             run_id: self.journal.run_id.clone(),
             path: self.journal.beside.clone(),
@@ -303,8 +309,8 @@ impl<'a> Run<'a> {
                 .push(format!("the earlier tree is at {} and undo does not know it: {error}", kept.path));
             return;
         }
-        let other = earlier.filter(|earlier| earlier.path != kept.path);
-        if let Some(Err(error)) = other.map(|other| clear(Path::new(other.path.as_os_str()))) {
+        let old = self.journal.superseded.take();
+        if let Some(Err(error)) = old.map(|old| clear(Path::new(old.as_os_str()))) {
             self.notes.push(causes(&error));
         }
     }

@@ -19,5 +19,6 @@ mod hotfix;
 mod interop;
 mod layering;
 mod notifications;
+mod rollback;
 mod runbooks;
 mod sample;

@@ -1,0 +1,329 @@
+//! Rollbacks of the sample application and of small trees: there and back, refused, taken back, cut off anywhere.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::env::{Done, TestEnv, have, have_root, long, run, say};
+
+/// An application with a plan of its own.
+struct App {
+    env: TestEnv,
+    dir: PathBuf,
+}
+
+impl App {
+    /// A tree of small files without a service.
+    fn small() -> Self {
+        let env = TestEnv::new();
+        let dir = env.path("app");
+        fs::create_dir_all(dir.join("code/deep")).unwrap();
+        fs::create_dir_all(dir.join("logs")).unwrap();
+        for number in 0..60 {
+            fs::write(
+                dir.join(format!("code/{number}.txt")),
+                format!("version one of {number}\n").repeat(200),
+            )
+            .unwrap();
+        }
+        fs::write(dir.join("code/deep/only-before"), "here before\n").unwrap();
+        fs::write(dir.join("logs/app.log"), "line 1\n").unwrap();
+        fs::write(
+            dir.join("lifeboat.toml"),
+            "[app]\nname = \"small\"\nexclude = [\"logs/\", \"cache/\"]\nkeep_on_rollback = [\"logs/\"]\nrebuild = [\"cache/\"]\n",
+        )
+        .unwrap();
+        let app = Self { env, dir };
+        app.lifeboat(&["snapshot", "-q"]).ok();
+        app
+    }
+
+    /// The sample application, running.
+    fn sample() -> Option<Self> {
+        if !have(&["python3", "sh", "setsid"]) {
+            return None;
+        }
+        let env = TestEnv::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = env.path("aura");
+        let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/aura/install.sh");
+        run(Command::new(install).args(["--port", &port.to_string()]).arg(&dir)).ok();
+        let app = Self { env, dir };
+        run(Command::new("./start_aura.sh").current_dir(&app.dir)).ok();
+        app.lifeboat(&["snapshot", "-q"]).ok();
+        Some(app)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.env.command(args);
+        command.arg("-c").arg(self.dir.join("lifeboat.toml"));
+        command.env("LIFEBOAT_STATE_DIR", self.env.path("state")).stdin(Stdio::null());
+        command
+    }
+
+    fn lifeboat(&self, args: &[&str]) -> Done {
+        let done = run(&mut self.command(args));
+        assert!(done.code != 101 && !done.stderr.contains("panicked"), "{}", done.stderr);
+        done
+    }
+
+    /// What a bad change does to it.
+    fn change(&self) {
+        for number in (0..60).step_by(2) {
+            fs::write(
+                self.dir.join(format!("code/{number}.txt")),
+                format!("VERSION TWO of {number}\n").repeat(190),
+            )
+            .unwrap();
+        }
+        let _ = fs::remove_dir_all(self.dir.join("code/deep"));
+        fs::write(self.dir.join("code/only-after"), "here after\n").unwrap();
+    }
+
+    /// A hash over names, contents and modes of everything but live data.
+    fn print(&self) -> String {
+        let mut all = Vec::new();
+        let walk = walkdir::WalkDir::new(&self.dir).min_depth(1).sort_by_file_name();
+        for entry in walk.into_iter().map(Result::unwrap) {
+            let path = entry.path().strip_prefix(&self.dir).unwrap();
+            if path.starts_with("logs") || path.starts_with("run") || path.ends_with("__pycache__") {
+                continue;
+            }
+            let meta = entry.path().symlink_metadata().unwrap();
+            let content = if meta.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+            all.extend(format!("{} {:o} {}\n", path.display(), meta.mode(), content.len()).into_bytes());
+            all.extend(content);
+        }
+        use sha2::Digest as _;
+        hex::encode(sha2::Sha256::digest(all))
+    }
+
+    fn record(&self) -> Value {
+        let done = self.lifeboat(&["log", "show", "--kind", "rollback", "--json"]).ok();
+        let all: Value = serde_json::from_str(&done.stdout).unwrap();
+        let list = all.as_array().cloned().or_else(|| all["records"].as_array().cloned()).unwrap();
+        list.last().cloned().unwrap_or_default()
+    }
+
+    fn beside(&self) -> usize {
+        let around = fs::read_dir(self.dir.parent().unwrap()).unwrap();
+        around.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".lifeboat-")).count()
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.lifeboat(&["health", "health", "--json"]).code == 0
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let stop = self.dir.join("stop_aura.sh");
+        if stop.exists() {
+            let _ = Command::new(stop).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+#[test]
+fn files_database_and_service_go_back_and_forward_again() {
+    let Some(app) = App::sample() else { return };
+    let before = app.print();
+    let sql =
+        "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('delete from readings'); c.commit()";
+    let data = app.dir.join("data/aura.db");
+    run(Command::new("python3").args(["-c", sql]).arg(&data)).ok();
+    fs::write(app.dir.join("frontend/new.txt"), "a new file").unwrap();
+    fs::write(app.dir.join("config/extra.json"), "{}").unwrap();
+    fs::write(app.dir.join("logs/kept.txt"), "written since").unwrap();
+    let rows = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute('select count(*) from readings').fetchone()[0])";
+    let rows = || run(Command::new("python3").args(["-c", rows]).arg(&data)).ok().stdout;
+    assert_eq!(rows(), "0\n");
+
+    let dry = app.lifeboat(&["rollback", "--dry-run", "--json"]).ok();
+    let dry: Value = serde_json::from_str(&dry.stdout).unwrap();
+    assert_eq!(dry["possible"], true, "{dry}");
+    assert_eq!(app.beside(), 0, "a dry run left something");
+    assert!(app.dir.join("frontend/new.txt").exists());
+
+    let done = app.lifeboat(&["rollback", "--reason", "a bad change", "--json"]).ok();
+    let done: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(done["ended"]["verdict"], "done");
+    assert!(done["downtime"].as_f64().unwrap() < 30.0);
+    assert_eq!(app.print(), before);
+    assert_eq!(rows(), "4320\n");
+    assert!(app.is_healthy());
+    assert_eq!(fs::read_to_string(app.dir.join("logs/kept.txt")).unwrap(), "written since");
+    let record = app.record();
+    assert_eq!(record["body"]["verdict"], "pass", "{record}");
+    assert!(record["body"]["scenario"].as_str().unwrap().contains("a bad change"));
+
+    fs::write(app.dir.join("logs/later.txt"), "written after it").unwrap();
+    app.lifeboat(&["undo"]).ok();
+    assert!(app.is_healthy());
+    assert_eq!(rows(), "0\n");
+    assert!(app.dir.join("frontend/new.txt").exists());
+    assert_eq!(fs::read_to_string(app.dir.join("logs/later.txt")).unwrap(), "written after it");
+    // and the undo can be undone
+    app.lifeboat(&["undo"]).ok();
+    assert_eq!((app.print(), rows()), (before, "4320\n".to_owned()));
+    assert_eq!(app.beside(), 1);
+    app.lifeboat(&["undo", "--drop"]).ok();
+    assert_eq!(app.beside(), 0);
+    let none = app.lifeboat(&["undo"]).exits(1);
+    assert!(
+        none.stderr.contains("nothing to undo") || none.stderr.contains("no rollback to undo"),
+        "{}",
+        none.stderr
+    );
+    app.lifeboat(&["log", "verify"]).ok();
+}
+
+#[test]
+fn a_service_that_does_not_come_up_takes_the_rollback_back() {
+    let Some(app) = App::sample() else { return };
+    // the snapshot that is gone to holds a server that cannot start
+    let server = app.dir.join("backend/server.py");
+    let good = fs::read_to_string(&server).unwrap();
+    fs::write(&server, "raise SystemExit(3)\n").unwrap();
+    app.lifeboat(&["snapshot", "-q", "--tag", "bad"]).ok();
+    fs::write(&server, good).unwrap();
+    let before = app.print();
+    let done = app.lifeboat(&["rollback", "@bad"]).exits(30);
+    assert!(done.stdout.contains("TAKEN BACK"), "{}", done.stdout);
+    assert_eq!(app.print(), before);
+    assert!(app.is_healthy());
+    assert_eq!(app.beside(), 0);
+    assert_eq!(app.record()["body"]["verdict"], "fail");
+    let none = app.lifeboat(&["rollback", "--resume"]).exits(1);
+    assert!(none.stderr.contains("no rollback"), "{}", none.stderr);
+}
+
+#[test]
+fn what_could_not_succeed_is_refused_before_anything_is_touched() {
+    let app = App::small();
+    app.change();
+    let changed = app.print();
+    let refused = |words: &str| {
+        let done = app.lifeboat(&["rollback"]).exits(1);
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+        assert_eq!(app.print(), changed);
+        assert_eq!(app.beside(), 0);
+    };
+    let plan = app.dir.join("lifeboat.toml");
+    let text = fs::read_to_string(&plan).unwrap();
+    let with = |from: &str, to: &str| fs::write(&plan, text.replace(from, to)).unwrap();
+
+    // data that no snapshot holds and nobody speaks of
+    with("keep_on_rollback = [\"logs/\"]", "");
+    let done = app.lifeboat(&["rollback"]).exits(1);
+    assert!(done.stderr.contains("logs") && done.stderr.contains("keep_on_rollback"), "{}", done.stderr);
+    // a service that cannot be stopped or started
+    with("[app]", "[service]\nready_timeout = \"1s\"\n[app]");
+    let done = app.lifeboat(&["rollback"]);
+    assert!(matches!(done.code, 1 | 2), "{}", done.stderr);
+    // a database elsewhere
+    with(
+        "[app]",
+        "[[database]]\nkind = \"command\"\nname = \"far\"\ndump = \"true\"\nrestore = \"true\"\n[app]",
+    );
+    let done = app.lifeboat(&["rollback"]).exits(1);
+    assert!(done.stderr.contains("far") && done.stderr.contains("--keep-databases"), "{}", done.stderr);
+    fs::write(&plan, &text).unwrap();
+
+    // a damaged repository
+    let pack = walkdir::WalkDir::new(app.env.path("repo").join("packs")).into_iter().map(Result::unwrap);
+    let packs: Vec<_> = pack.filter(|e| e.file_type().is_file()).map(|e| e.into_path()).collect();
+    let away = app.env.path("away");
+    fs::create_dir(&away).unwrap();
+    for pack in &packs {
+        fs::rename(pack, away.join(pack.file_name().unwrap())).unwrap();
+    }
+    let done = app.lifeboat(&["rollback"]);
+    assert!(done.code != 0, "{}", done.stdout);
+    assert_eq!((app.print(), app.beside()), (changed.clone(), 0));
+    for pack in &packs {
+        fs::rename(away.join(pack.file_name().unwrap()), pack).unwrap();
+    }
+
+    // a link in place of the tree
+    let real = app.dir.with_file_name("real");
+    fs::rename(&app.dir, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &app.dir).unwrap();
+    refused("is a link to");
+    fs::remove_file(&app.dir).unwrap();
+    fs::rename(&real, &app.dir).unwrap();
+
+    if have_root("a mount point in the tree") && have(&["mount", "umount"]) {
+        let point = app.dir.join("mnt");
+        fs::create_dir(&point).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&point)).ok();
+        let done = app.lifeboat(&["rollback"]);
+        run(Command::new("umount").arg(&point)).ok();
+        fs::remove_dir(&point).unwrap();
+        let done = done.exits(1);
+        assert!(done.stderr.contains("is a mount point"), "{}", done.stderr);
+    }
+    app.lifeboat(&["rollback"]).ok();
+    assert_ne!(app.print(), changed);
+}
+
+#[test]
+fn in_place_goes_back_where_names_cannot_be_exchanged() {
+    let app = App::small();
+    let before = app.print();
+    app.change();
+    fs::create_dir(app.dir.join("cache")).unwrap();
+    fs::write(app.dir.join("logs/app.log"), "line 1\nline 2\n").unwrap();
+    let done = app.lifeboat(&["rollback", "--in-place"]).ok();
+    assert!(done.stdout.contains("in-place"), "{}", done.stdout);
+    fs::remove_dir(app.dir.join("cache")).unwrap();
+    assert_eq!(app.print(), before);
+    assert_eq!(fs::read_to_string(app.dir.join("logs/app.log")).unwrap(), "line 1\nline 2\n");
+}
+
+#[test]
+fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
+    let app = App::small();
+    let new = app.print();
+    let rounds = if long() { 500 } else { 24 };
+    let (mut olds, mut news, mut state) = (0, 0, 7u64);
+    for round in 0..rounds {
+        app.change();
+        let old = app.print();
+        fs::write(app.dir.join("logs/app.log"), format!("line 1\nround {round}\n")).unwrap();
+        let mut child = app.command(&["rollback", "--no-safety", "-q"]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_micros((state >> 33) % 400_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = app.print();
+        assert!(found == old || found == new, "round {round}: a mixed tree");
+        let log = fs::read_to_string(app.dir.join("logs/app.log")).unwrap();
+        assert_eq!(log, format!("line 1\nround {round}\n"), "live data is lost");
+        if app.lifeboat(&["rollback", "--resume"]).code == 1 {
+            // nothing had begun, or all was over
+            assert!(found == app.print());
+        }
+        let found = app.print();
+        assert!(found == old || found == new, "round {round}: a mixed tree after it was brought to an end");
+        let quiet = app.lifeboat(&["snapshots", "-q"]).ok();
+        assert!(!quiet.stderr.contains("cut off"), "{}", quiet.stderr);
+        if found == new {
+            news += 1
+        } else {
+            olds += 1
+        }
+        app.lifeboat(&["rollback", "--no-safety", "-q"]).ok();
+        assert_eq!(app.print(), new, "round {round}");
+        assert!(app.beside() <= 1, "{} trees are left", app.beside());
+    }
+    say(&format!(
+        "{rounds} rollbacks killed: {olds} were the old tree afterwards, {news} the new one, 0 mixed"
+    ));
+}
