@@ -1,10 +1,12 @@
 //! The new tree, built beside the live one while the service runs.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::choose::Chosen;
+use super::propose::extra;
 use super::types::{RollbackError, Subject};
 use crate::base::Name;
 use crate::base::event::Observer;
@@ -34,7 +36,7 @@ pub fn build(
     let taken =
         restore::take_over(subject.repo, &chosen.snapshot, placement, &everything, (&live, beside), how)
             .map_err(failed)?;
-    let options = options(beside, everything, false);
+    let options = options(beside, everything);
     let placements = std::slice::from_ref(placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     exact(&report.map_err(failed)?)?;
@@ -51,10 +53,27 @@ pub fn in_place(
     selection: Selection,
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
-    let options = options(&subject.plan.root(), selection, true);
+    let options = options(&subject.plan.root(), selection);
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    exact(&report.map_err(failed)?)
+    exact(&report.map_err(failed)?)?;
+    for path in extra(subject, chosen, observer)? {
+        let path = Path::new(path.as_os_str());
+        let removed = match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => match fs::remove_dir(path) {
+                // it holds live data
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                other => other,
+            },
+            Ok(_) => fs::remove_file(path),
+            Err(_) => Ok(()),
+        };
+        removed.map_err(|source| {
+            let path = Name::from(path.as_os_str());
+            RollbackError::Io { act: "remove", path, source }
+        })?;
+    }
+    Ok(())
 }
 
 /// How many bytes of files would come from the repository.
@@ -67,15 +86,15 @@ pub fn would_fetch(
     observer: &dyn Observer,
 ) -> Result<Report, RollbackError> {
     let options =
-        Options { dry_run: true, sync: false, ..options(&subject.plan.root(), Selection::default(), false) };
+        Options { dry_run: true, sync: false, ..options(&subject.plan.root(), Selection::default()) };
     let placements = std::slice::from_ref(&chosen.placement);
     restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer).map_err(failed)
 }
 
-fn options(target: &Path, selection: Selection, delete: bool) -> Options {
+fn options(target: &Path, selection: Selection) -> Options {
     Options {
         target: target.to_owned(),
-        mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete },
+        mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false },
         selection,
         owner: Owner::Number,
         devices: true,

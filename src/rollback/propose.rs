@@ -11,6 +11,7 @@ use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Sub
 use crate::base::Name;
 use crate::base::event::Observer;
 use crate::base::size;
+use crate::catalog::compare::Kind;
 use crate::catalog::diff::{Change, Counts};
 use crate::catalog::live::{self, LiveError, diff_live};
 use crate::catalog::paths::{Part, absolute};
@@ -182,6 +183,42 @@ fn changes(
     chosen: &Chosen,
     observer: &dyn Observer,
 ) -> Result<(Counts, Vec<String>), RollbackError> {
+    let mut listed = Vec::new();
+    let counts = compare(subject, chosen, observer, &mut |change| {
+        if listed.len() < LISTED {
+            let path = Name(absolute(change.root, change.path));
+            listed.push(format!("{}  {path}", change.kind.letter()));
+        }
+    })?;
+    Ok((counts, listed))
+}
+
+/// What the living tree has and the snapshot has not, absolute, what lies in a directory before it.
+///
+/// # Errors
+/// If it cannot be found out.
+pub fn extra(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    observer: &dyn Observer,
+) -> Result<Vec<Name>, RollbackError> {
+    let mut found = Vec::new();
+    compare(subject, chosen, observer, &mut |change| {
+        if change.kind == Kind::Added {
+            found.push(Name(absolute(change.root, change.path)));
+        }
+    })?;
+    found.sort_by(|a, b| b.0.cmp(&a.0));
+    Ok(found)
+}
+
+// From the snapshot to what is there now, without live data and what no snapshot holds.
+fn compare(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    observer: &dyn Observer,
+    found: &mut dyn FnMut(&Change<'_>),
+) -> Result<Counts, RollbackError> {
     let loaded = subject.repo.load(Condemned::Use)?;
     let mut chunks = ChunkReader::new(subject.repo.store(), &loaded.index, 4)?;
     let root = &chosen.snapshot.document.roots[chosen.placement.root];
@@ -191,20 +228,17 @@ fn changes(
         [&app.exclude, &app.keep_on_rollback, &app.rebuild].into_iter().flatten().cloned().collect();
     let excludes = exclude::Options { patterns, ..exclude::Options::default() };
     let options = live::Options { excludes, threads: worker_count(), ..live::Options::default() };
-    let mut listed = Vec::new();
-    let mut keep = |change: &Change<'_>| {
-        if listed.len() < LISTED {
-            let path = Name(absolute(change.root, change.path));
-            listed.push(format!("{}  {path}", change.kind.letter()));
-        }
+    let mut each = |change: &Change<'_>| {
+        found(change);
         Ok(())
     };
-    let outcome =
-        diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|error| match error {
+    let outcome = diff_live(&mut chunks, &parts, &options, &mut each, observer);
+    Ok(outcome
+        .map_err(|error| match error {
             LiveError::Repo(error) => RollbackError::Repo(error),
             other => RollbackError::Strange(other.to_string()),
-        })?;
-    Ok((outcome.counts, listed))
+        })?
+        .counts)
 }
 
 fn no_room(parent: &Path, bytes: u64, entries: u64) -> Option<Obstacle> {

@@ -221,8 +221,13 @@ impl<'a> Run<'a> {
         failed.map_or(Ok(()), Err)
     }
 
+    // Back to how it was means that what did not run before does not run.
+    fn start_again(&mut self) -> Result<(), String> {
+        if self.journal.was_running { self.start() } else { Ok(()) }
+    }
+
     fn start(&mut self) -> Result<(), String> {
-        let Some(service) = self.service.clone().filter(|_| self.journal.was_running) else { return Ok(()) };
+        let Some(service) = self.service.clone() else { return Ok(()) };
         let began = Instant::now();
         let started = match service.state().is_running() {
             // it was started before this run was cut off
@@ -259,10 +264,7 @@ impl<'a> Run<'a> {
 
     // The checks that decide are those that a hotfix watches; what others say is told.
     fn look(&mut self) -> Result<(), String> {
-        if !self.journal.was_running {
-            if self.service.is_some() {
-                self.notes.push("the service did not run before, and was not started".to_owned());
-            }
+        if self.service.is_none() {
             return Ok(());
         }
         let plan = self.subject.plan;
@@ -352,7 +354,7 @@ impl<'a> Run<'a> {
                 self.stop()?;
                 self.rewrite_back()?;
             }
-            return self.start();
+            return self.start_again();
         }
         match self.journal.standing() {
             Standing::Strange => {
@@ -371,7 +373,7 @@ impl<'a> Run<'a> {
                 done?;
             }
         }
-        self.start()
+        self.start_again()
     }
 
     fn rewrite_back(&mut self) -> Result<(), String> {

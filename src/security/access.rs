@@ -87,7 +87,9 @@ fn rises(log: &Path, last: &Seen, seen: &Seen) -> Vec<Finding> {
 /// The status of a line: three digits after the request in quotes, as web servers write it in the common and combined
 /// form, with or without something before it.
 pub fn status(line: &[u8]) -> Option<u16> {
-    memchr::memmem::find_iter(line, b"\" ").find_map(|at| match &line[at + 2..] {
+    // a quote inside of the request is escaped: it ends nothing
+    let mut ends = memchr::memmem::find_iter(line, b"\" ").filter(|&at| at == 0 || line[at - 1] != b'\\');
+    ends.find_map(|at| match &line[at + 2..] {
         [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..]
             if matches!(rest.first(), None | Some(b' ')) =>
         {

@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "rollback",
         &[
             "base", "catalog", "check", "database", "drill", "evidence", "format", "logbook", "plan", "repo",
-            "restore", "service", "snapshot", "state", "sys", "tree",
+            "restore", "service", "snapshot", "state", "sys", "tree", "verify",
         ],
     ),
     (

@@ -85,13 +85,17 @@ impl App {
         fs::write(self.dir.join("code/only-after"), "here after\n").unwrap();
     }
 
-    /// A hash over names, contents and modes of everything but live data.
+    /// A hash over names, contents and modes of everything but live data, and databases: those are asked for their rows.
     fn print(&self) -> String {
         let mut all = Vec::new();
         let walk = walkdir::WalkDir::new(&self.dir).min_depth(1).sort_by_file_name();
         for entry in walk.into_iter().map(Result::unwrap) {
             let path = entry.path().strip_prefix(&self.dir).unwrap();
-            if path.starts_with("logs") || path.starts_with("run") || path.ends_with("__pycache__") {
+            if path.starts_with("logs")
+                || path.starts_with("run")
+                || path.starts_with("data")
+                || path.ends_with("__pycache__")
+            {
                 continue;
             }
             let meta = entry.path().symlink_metadata().unwrap();

@@ -23,7 +23,10 @@ fn drill(env: &TestEnv, snapshot: &str, run_id: &str, passes: bool) {
         },
         "objectives": {"rto_s": 5.0},
         "measured": {
-            "recovery_s": 1.613, "phases": [{"name": "restore", "start_s": 0.0, "took_s": 1.6, "counted": true}]
+            "recovery_s": 1.613, "phases": [
+                {"name": "restore", "start_s": 0.0, "took_s": 1.6, "counted": true},
+                {"name": "server", "start_s": 1.6, "took_s": 0.013, "counted": true}
+            ]
         },
         "isolation": {
             "requested": "full", "active": "full", "mechanisms": ["mount namespace"], "downgrades": [], "masked_sockets": 0
