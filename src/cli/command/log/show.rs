@@ -101,10 +101,11 @@ pub fn summary(record: &Record) -> String {
         // of a drill the verdict says all; of a change, what became of it
         let what = match run.kind {
             RunKind::Hotfix => run.scenario.clone(),
-            RunKind::Runbook => format!("{}: {}", run.scenario, run.headline()),
             _ => run.headline().to_owned(),
         };
-        format!("{}: {what}{}", run.app, recovery.unwrap_or_default())
+        let scenario =
+            if run.kind == RunKind::Runbook { format!(", {}", run.scenario) } else { String::new() };
+        format!("{}{scenario}: {what}{}", run.app, recovery.unwrap_or_default())
     } else if record.kind == FOLLOW_UP {
         follow_up(body)
     } else {
