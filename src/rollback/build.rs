@@ -53,12 +53,18 @@ pub fn in_place(
     selection: Selection,
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
-    let options = options(&subject.plan.root(), selection);
+    let root = subject.plan.root();
+    let options = options(&root, selection);
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     exact(&report.map_err(failed)?)?;
     for path in extra(subject, chosen, observer)? {
         let path = Path::new(path.as_os_str());
+        // what stays is not only what the plan's patterns name: the log of a database that is kept, too
+        let below = path.strip_prefix(&root).map(|below| Name::from(below.as_os_str()));
+        if below.is_ok_and(|below| !options.selection.wants(&below.0, path.is_dir())) {
+            continue;
+        }
         let removed = match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => match fs::remove_dir(path) {
                 // it holds live data
