@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tree", &["base", "sys", "format"]),
     ("repo", &["base", "sys", "format", "store"]),
     ("logbook", &["base", "format", "repo", "store"]),
-    ("evidence", &["base", "logbook", "repo"]),
+    ("evidence", &["base", "format", "logbook", "repo"]),
     ("sandbox", &["base", "sys"]),
     ("state", &["base"]),
     ("check", &["base", "sys"]),

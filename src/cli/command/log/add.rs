@@ -82,12 +82,14 @@ fn said(args: &AddArgs, context: &Context) -> FollowUp {
         owner: args.owner.clone().unwrap_or_default(),
         due: args.due.clone().unwrap_or_default(),
         status: ActionStatus::Open,
+        note: String::new(),
     });
     let done = args.done.iter().map(|text| Action {
         text: text.clone(),
         owner: String::new(),
         due: String::new(),
         status: ActionStatus::Done,
+        note: String::new(),
     });
     let signoff = args.sign_off.iter().map(|by| SignOff {
         by: by.clone(),
@@ -101,5 +103,6 @@ fn said(args: &AddArgs, context: &Context) -> FollowUp {
         signoff: signoff.collect(),
         lessons: args.lessons.clone(),
         actions: open.chain(done).collect(),
+        closed: Vec::new(),
     }
 }

@@ -115,8 +115,8 @@ fn maintenance(args: &ExportArgs, context: &Context, logbook: &Logbook) -> Resul
         .map(|(logged, record)| {
             let mut activity = activity(logged, record, of_record(&all, logged.id));
             if activity.follow_ups.is_empty() {
-                let about = said.iter().filter(|(_, said)| said.run_id == logged.id.to_hex());
-                activity.follow_ups = about.map(|(_, said)| said.clone()).collect();
+                let about = said.iter().filter(|said| said.words.run_id == logged.id.to_hex());
+                activity.follow_ups = about.map(|said| said.words.clone()).collect();
             }
             activity
         })
