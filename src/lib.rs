@@ -59,5 +59,11 @@ pub mod guard;
 pub mod notify;
 pub mod runbook;
 
+// whether a recovery would go well now
+pub mod readiness;
+
+// the same as a page
+pub mod report;
+
 // the terminal
 pub mod cli;

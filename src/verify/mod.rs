@@ -24,6 +24,7 @@ pub(crate) use packs::{Checker, Layout};
 pub use problem::{Hit, LostPath, MAX_PATHS, Problem, Severity};
 pub use report::{Coverage, Report};
 pub use rules::config::{CONFIG_FIELD, digest as config_digest};
+pub use select::RECENT;
 
 #[cfg(test)]
 pub(crate) mod tests;

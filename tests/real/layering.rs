@@ -55,6 +55,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("notify", &["base", "check", "plan", "state", "sys"]),
     ("runbook", &["base", "check", "evidence", "plan", "sys"]),
     (
+        "readiness",
+        &[
+            "base", "capacity", "check", "evidence", "format", "guard", "health", "logbook", "notify",
+            "plan", "repo", "rollback", "runbook", "state", "store", "sys", "verify",
+        ],
+    ),
+    ("report", &["base", "capacity", "check", "evidence", "health", "readiness"]),
+    (
         "cli",
         &[
             "base",
@@ -75,6 +83,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "restore",
             "retention",
             "capacity",
+            "readiness",
+            "report",
             "rotate",
             "security",
             "rollback",

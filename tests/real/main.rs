@@ -22,3 +22,4 @@ mod notifications;
 mod rollback;
 mod runbooks;
 mod sample;
+mod status;

@@ -140,7 +140,7 @@ fn activity(logged: &Logged, record: &Record, run: Option<&Evidence>) -> Activit
     };
     let Some(run) = run else { return of_act(simple, record) };
     let passed = run.verdict == Verdict::Pass;
-    let often = due::name_of(run).or_else(|| run.scenario.split(' ').next());
+    let often = due::name_of(run.kind, &run.scenario).or_else(|| run.scenario.split(' ').next());
     Activity {
         kind: often.filter(|_| run.kind == Kind::Runbook).unwrap_or(&record.kind).to_owned(),
         started: run.started,

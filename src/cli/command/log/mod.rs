@@ -5,6 +5,8 @@ mod export;
 mod show;
 mod verify;
 
+pub use show::summary;
+
 use crate::base::Exit;
 use crate::base::id::RecordId;
 use crate::base::name::shown;
