@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("evidence", &["base", "logbook", "repo"]),
     ("sandbox", &["base", "sys"]),
     ("state", &["base"]),
+    ("witness", &["base", "logbook", "repo", "state"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
@@ -86,6 +87,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
             "tree",
             "verify",
+            "witness",
         ],
     ),
 ];
