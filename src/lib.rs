@@ -19,8 +19,9 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
-// what a host remembers of an application
+// what a host remembers of an application, and has seen of a repository
 pub mod state;
+pub mod witness;
 
 // a place to run what was restored
 pub mod sandbox;

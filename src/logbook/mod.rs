@@ -7,11 +7,13 @@
 mod append;
 pub mod chain;
 mod follow;
+mod forgotten;
 mod read;
 
 pub use append::{Act, append, write};
 pub use chain::{Fault, FaultKind, verify_chain};
-pub use follow::{Cut, Followed, Progress, Reached, follow};
+pub use follow::{Cut, Followed, Progress, Reached, follow, is_at_end};
+pub use forgotten::forgotten;
 pub use read::{Logbook, Logged, Place, head, last, read, read_some};
 
 #[cfg(test)]

@@ -213,6 +213,13 @@ pub enum Problem {
         /// The object.
         key: Key,
     },
+    /// This host has seen what is there no longer, and nothing tells why it is gone.
+    Older {
+        /// The snapshots that are gone.
+        snapshots: Vec<SnapshotId>,
+        /// What is gone, in words.
+        text: String,
+    },
 }
 
 impl Problem {
@@ -254,6 +261,7 @@ impl Problem {
             },
             Self::ObjectMalformed { .. } => "object-malformed",
             Self::ObjectUnknown { .. } => "object-unknown",
+            Self::Older { .. } => "older-repository",
         }
     }
 
@@ -272,9 +280,11 @@ impl Problem {
                     Severity::DataLoss
                 }
             }
-            Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } | Self::ManifestDamaged { .. } => {
-                Severity::DataLoss
-            }
+            Self::Older { snapshots, .. } if snapshots.is_empty() => Severity::Degraded,
+            Self::DocumentDamaged { .. }
+            | Self::DocumentMissing { .. }
+            | Self::ManifestDamaged { .. }
+            | Self::Older { .. } => Severity::DataLoss,
             Self::PackUnindexed { needed: false, .. }
             | Self::DocumentUnfinished { .. }
             | Self::SignatureTouched { .. }
@@ -327,6 +337,9 @@ impl Problem {
             Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
             Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
             Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
+            Self::Older { .. } => {
+                "put the newer state back, or `lifeboat forget --accept-older` takes this one for the newest"
+            }
         }
     }
 
@@ -402,6 +415,7 @@ impl Problem {
             }
             Self::ObjectMalformed { key, why } => format!("{key} cannot be read: {why}"),
             Self::ObjectUnknown { key } => format!("{key} is no object of a repository"),
+            Self::Older { text, .. } => text.clone(),
         }
     }
 
@@ -441,9 +455,9 @@ impl Problem {
             | Self::ChainBroken { snapshot }
             | Self::ManifestDamaged { snapshot, .. }
             | Self::PacksInexact { snapshot } => vec![*snapshot],
-            Self::SequenceDuplicate { snapshots, .. } | Self::TakenTogether { snapshots, .. } => {
-                snapshots.clone()
-            }
+            Self::SequenceDuplicate { snapshots, .. }
+            | Self::TakenTogether { snapshots, .. }
+            | Self::Older { snapshots, .. } => snapshots.clone(),
             _ => self.hits().iter().map(|hit| hit.snapshot).collect(),
         }
     }
@@ -475,6 +489,7 @@ impl Problem {
             Self::Logbook(fault) => fault.key.clone(),
             Self::ChunksMissing { .. }
             | Self::SizeDiffers { .. }
+            | Self::Older { .. }
             | Self::SequenceDuplicate { .. }
             | Self::TakenTogether { .. } => None,
         }

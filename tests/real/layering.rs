@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("evidence", &["base", "format", "logbook", "repo"]),
     ("sandbox", &["base", "sys"]),
     ("state", &["base"]),
+    ("witness", &["base", "logbook", "repo", "state"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
@@ -96,6 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
             "tree",
             "verify",
+            "witness",
         ],
     ),
 ];

@@ -16,11 +16,10 @@ use crate::base::time::Timestamp;
 use crate::catalog::list::{choose, listed, source};
 use crate::catalog::select::Filters;
 use crate::cli::args::{self, FilterArgs};
-use crate::cli::context::{Context, whoami};
+use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence;
-use crate::format::snapshot::Tombstone;
 use crate::guard;
 use crate::plan::nearest;
 use crate::repo::Repo;
@@ -70,6 +69,9 @@ pub struct ForgetArgs {
     /// Take back that these were forgotten
     #[arg(long, requires = "snapshots", conflicts_with = "dry_run")]
     undo: bool,
+    /// Take the repository as it is, though this host has seen a newer state of it: what is gone counts as forgotten
+    #[arg(long, conflicts_with_all = ["dry_run", "undo"])]
+    accept_older: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -99,6 +101,10 @@ struct Answer {
 /// If a snapshot is not found, or the policy is refused; nothing is forgotten then.
 pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
+    context.demand_newest(&repo, args.accept_older, "nothing was forgotten")?;
+    if args.accept_older && args.snapshots.is_empty() && policy(args).is_empty() {
+        return Ok(Exit::Done);
+    }
     let snapshots = context.snapshots(&repo)?;
     let filters = args.filters.filters(context)?;
     known(args, &filters, &snapshots)?;
@@ -114,7 +120,8 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     let going: Vec<SnapshotId> = judged.iter().filter(|one| !one.keep).map(|one| one.id).collect();
     if !args.dry_run {
         for &id in &going {
-            repo.forget(&tombstone(args, &repo, id))?;
+            let why = args.reason.as_deref().map(Name::from);
+            repo.forget(&context.tombstone(&repo, id, why))?;
         }
         record(args, context, &repo, "forget", &going);
     }
@@ -231,19 +238,6 @@ fn describe(snapshot: &Snapshot, keep: bool, reasons: Vec<String>) -> Judged {
         roots: snapshot.document.roots.iter().map(|root| root.path.clone()).collect(),
         keep,
         reasons,
-    }
-}
-
-fn tombstone(args: &ForgetArgs, repo: &Repo, snapshot: SnapshotId) -> Tombstone {
-    let (host, user) = whoami();
-    Tombstone {
-        lifeboat: "tombstone".to_owned(),
-        version: 1,
-        repository: repo.config().id.clone(),
-        snapshot,
-        at: repo.clock().now(),
-        by: Name([&user.0[..], b"@", &host.0[..]].concat()),
-        why: args.reason.as_deref().map(Name::from),
     }
 }
 

@@ -27,6 +27,9 @@ pub struct PruneArgs {
     /// Read every manifest, even if nothing seems to have become useless
     #[arg(long)]
     full: bool,
+    /// Take the repository as it is, though this host has seen a newer state of it
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_older: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -45,6 +48,7 @@ fn percent(text: &str) -> Result<f64, String> {
 /// If it is refused or fails.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut repo = context.open_repo()?;
+    context.demand_newest(&repo, args.accept_older, "nothing was removed")?;
     let options = Options {
         max_unused: args.max_unused,
         together: args.in_steps,

@@ -64,6 +64,9 @@ pub struct SnapshotArgs {
     /// How many threads read and compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// Take the repository as it is, though this host has seen a newer state of it
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_older: bool,
     /// Store nothing; say what would be read
     #[arg(long, conflicts_with = "stdin_from_command")]
     dry_run: bool,
@@ -82,6 +85,10 @@ pub struct SnapshotArgs {
 pub fn run(args: &SnapshotArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
     let key = context.writer_key(&repo)?;
+    // a repository that lost all its snapshots must not look as if there never had been any
+    if args.accept_older || repo.snapshot_ids()?.is_empty() {
+        context.demand_newest(&repo, args.accept_older, "no snapshot was taken")?;
+    }
     let mut options = options(args, context, &repo)?;
     leave_out_repository(&mut options, context)?;
     let observer = context.observer();

@@ -6,6 +6,7 @@ mod export;
 mod forget;
 mod init;
 mod log;
+mod older;
 mod plan;
 mod restore;
 mod snapshot;
