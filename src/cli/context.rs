@@ -260,8 +260,8 @@ impl Context {
         Ok(())
     }
 
-    // Where it is kept what this host has seen of the repository.
-    fn seen_of(&self, repo: &Repo) -> Option<State> {
+    /// Where it is kept what this host has seen of the repository.
+    pub fn seen_of(&self, repo: &Repo) -> Option<State> {
         Some(State::of_repository(&env::state_dir()?, &repo.config().id))
     }
 

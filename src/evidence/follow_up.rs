@@ -9,8 +9,15 @@ use crate::base::time::Timestamp;
 /// speaks of is never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FollowUp {
-    /// The run it speaks of; for a record that is no run, that record's hash in hexadecimal.
+    /// The run it speaks of; for a record that is no run, that record's hash in hexadecimal; empty if it stands
+    /// alone: work that left no other record.
     pub run_id: String,
+    /// How often such work is done: daily, weekly, monthly, quarterly; or emergency.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub occasion: String,
+    /// What people did by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activities: Vec<String>,
     /// What went wrong, and what was done about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issues: Vec<String>,

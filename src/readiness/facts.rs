@@ -48,6 +48,8 @@ pub struct Repository {
     pub unreadable: Vec<SnapshotId>,
     /// What the logbook says.
     pub memory: Memory,
+    /// What this host has seen in it and is gone, in words.
+    pub older: Option<String>,
     /// What is wrong with the logbook, each in a sentence.
     pub faults: Vec<String>,
     /// Bytes in packs, and those of them whose every byte was read within the window.

@@ -23,7 +23,7 @@ use crate::store::local::LocalStore;
 use crate::store::{Kind, ObjectInfo, StoreError};
 use crate::sys::space::space;
 use crate::verify::RECENT;
-use crate::{capacity, guard, health, notify, rollback};
+use crate::{capacity, guard, health, notify, rollback, witness};
 
 /// The name under which what was read is kept.
 const FILE: &str = "readiness.json";
@@ -38,7 +38,7 @@ pub struct Sources<'s> {
     pub plan: Option<(&'s Plan, String)>,
     /// What this host remembers of the application.
     pub state: Option<&'s State>,
-    /// Where what was read is kept until the next time.
+    /// What this host remembers of the repository.
     pub memory: Option<&'s State>,
     /// What time it is.
     pub clock: Clock,
@@ -95,6 +95,7 @@ fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) 
         growth: of_points(points(&memory), free, now),
         actions: actions::open(&memory.spoken()),
         faults: faults(&followed),
+        older: older(repo, sources.memory)?,
         snapshots,
         unreadable,
         memory,
@@ -178,20 +179,22 @@ fn damaged(memory: &Memory, packs: &[ObjectInfo]) -> Vec<PackId> {
     there.filter(is_damaged).collect()
 }
 
+// What is remembered of it in words of its own cannot make a repository unreadable.
+fn older(repo: &Repo, memory: Option<&State>) -> Result<Option<String>> {
+    match witness::look(repo, memory) {
+        Ok(older) => Ok(older.map(|older| older.to_string())),
+        Err(witness::WitnessError::Repo(error)) => Err(error),
+        Err(error) => Ok(Some(whole(&error))),
+    }
+}
+
 fn faults(followed: &Followed) -> Vec<String> {
     let damage = followed.faults.iter().filter(|fault| !fault.kind.is_notice());
-    let mut found: Vec<String> = damage
+    damage
         .map(|fault| {
             format!("record {} of writer {}: {}", fault.sequence, fault.writer, fault.kind.meaning())
         })
-        .collect();
-    found.extend(followed.cuts.iter().map(|cut| {
-        format!(
-            "record {} of writer {} was there and is gone, with all that followed it",
-            cut.sequence, cut.writer
-        )
-    }));
-    found
+        .collect()
 }
 
 fn replicas(

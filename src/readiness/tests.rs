@@ -90,6 +90,7 @@ fn well() -> Facts {
             snapshots: vec![(SnapshotId([1; 32]), fact)],
             unreadable: Vec::new(),
             memory,
+            older: None,
             faults: Vec::new(),
             coverage: (100, 87),
             damaged_packs: Vec::new(),
@@ -162,6 +163,7 @@ fn each_fault_is_named_and_nothing_else() {
         ),
         spot("repository", Fail, NotReady, Box::new(|_, r, _| r.unreadable.push(SnapshotId([2; 32])))),
         spot("verification", Stale, Degraded, Box::new(|_, r, _| r.memory.verification.clean = None)),
+        spot("repository", Fail, NotReady, Box::new(|_, r, _| r.older = Some("2 snapshots are gone".to_owned()))),
         spot(
             "verification",
             Stale,

@@ -59,7 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "readiness",
         &[
             "base", "capacity", "check", "evidence", "format", "guard", "health", "logbook", "notify",
-            "plan", "repo", "rollback", "runbook", "state", "store", "sys", "verify",
+            "plan", "repo", "rollback", "runbook", "state", "store", "sys", "verify", "witness",
         ],
     ),
     ("report", &["base", "capacity", "check", "evidence", "health", "readiness"]),

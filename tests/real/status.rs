@@ -137,7 +137,7 @@ fn a_record_that_was_there_and_is_gone_is_said_again_and_again() {
     }
     // the end of a chain: the chain itself is whole, and only who has seen more knows
     for _ in 0..2 {
-        assert!(wrong(&app).0.contains(&"logbook fail".to_owned()));
+        assert!(wrong(&app).0.contains(&"repository fail".to_owned()));
     }
     for file in [&record, &signature] {
         fs::rename(moved(file), file).unwrap();

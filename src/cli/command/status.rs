@@ -1,17 +1,13 @@
 //! `status`: could we recover now?
 
-use std::path::Path;
-
 use crate::base::Exit;
 use crate::base::name::shown;
 use crate::cli::context::Context;
-use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::plan::{Plan, PlanError};
 use crate::readiness::{Facts, Overall, Readiness, Sources, Unopened, gather, judge};
 use crate::repo::{Repo, RepoError};
-use crate::state::State;
 
 use super::drill::hash_of;
 
@@ -73,7 +69,7 @@ pub fn facts(context: &Context) -> Result<Facts, CommandError> {
     let location = context.location()?;
     let repo = Repo::open(context.store()?, context.clock());
     let state = plan.as_ref().and_then(|plan| context.state(plan).ok());
-    let memory = memory(&location);
+    let memory = repo.as_ref().ok().and_then(|repo| context.seen_of(repo));
     let plan: Option<(&Plan, String)> = match &plan {
         None => None,
         Some(plan) => Some((plan, hash_of(plan.file())?)),
@@ -89,11 +85,6 @@ pub fn facts(context: &Context) -> Result<Facts, CommandError> {
         memory: memory.as_ref(),
         clock: context.clock(),
     }))
-}
-
-// What was read of a repository is kept by its place, whichever application it is of.
-fn memory(location: &Path) -> Option<State> {
-    env::state_dir().map(|base| State::of(&base, location))
 }
 
 fn text(found: &Readiness, only_wrong: bool, context: &Context) -> String {

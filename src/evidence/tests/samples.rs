@@ -186,7 +186,7 @@ pub fn bad() -> Evidence {
             status: ActionStatus::Open,
             note: String::new(),
         }],
-        closed: Vec::new(),
+        ..FollowUp::default()
     }];
     run.seal = Some(Seal {
         record: "f6".repeat(32),

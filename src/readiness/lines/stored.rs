@@ -28,6 +28,10 @@ pub fn repository(facts: &Facts) -> Line {
                 .blocking()
                 .mend("lifeboat verify")
         }
+        Ok(Repository { older: Some(older), .. }) => {
+            let reason = shown(older.replace('\n', " ").as_bytes());
+            Line::new(NAME, Verdict::Fail, reason).blocking().mend("lifeboat verify")
+        }
         Ok(found) => {
             let (count, bytes) = (found.snapshots.len() as u64, found.coverage.0);
             let text = format!("{} in {}", size::plural(count, "snapshot"), size::bytes(bytes));

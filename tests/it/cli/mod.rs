@@ -1,5 +1,6 @@
 //! What the operator sees, command by command.
 
+mod actions;
 mod catalog;
 mod errors;
 mod export;
