@@ -88,7 +88,7 @@ impl<'o> Run<'o, '_> {
     }
 
     fn single(&mut self, base: &Arc<Directory<'o>>, merge: Merge<'o>) -> Result<(), RestoreError> {
-        let Some(entry) = merge.next else { return Ok(()) };
+        let Some(entry) = merge.next.filter(|entry| self.wants(entry)) else { return Ok(()) };
         let there = match base.fd() {
             Ok(fd) => super::directory::stat_in(fd, &entry.path)?,
             Err(_) => None,
@@ -142,7 +142,7 @@ impl<'o> Run<'o, '_> {
                 merge.next = self.next_placed(reader, placement, file_name)?;
                 continue;
             }
-            if entry.database && compare_entries(&entry.path, visit.path).is_lt() {
+            if entry.database && self.wants(&entry) && compare_entries(&entry.path, visit.path).is_lt() {
                 merge.database = Some(entry.path.clone());
             }
             match compare_entries(&entry.path, visit.path) {
@@ -226,9 +226,29 @@ impl<'o> Run<'o, '_> {
         self.shared.collector.report().deleted += 1;
     }
 
+    fn wants(&self, entry: &Entry) -> bool {
+        self.options.selection.wants(&entry.path, entry.stat.kind == Type::Dir)
+    }
+
+    // What is there under the name of an entry that is not selected stays as it is.
+    fn pass(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
+        match (entry.stat.kind == Type::Dir, visit.item.live.stat.kind == Type::Dir) {
+            (true, _) => self.put(&mut merge.stack, entry),
+            (false, true) => {
+                merge.inside = Some((visit.path.to_vec(), false));
+                Ok(())
+            }
+            (false, false) => Ok(()),
+        }
+    }
+
     fn meet(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
         let live = visit.item.live;
         let live_dir = live.stat.kind == Type::Dir;
+        let both = entry.stat.kind == Type::Dir && live_dir;
+        if !both && !self.wants(&entry) {
+            return self.pass(merge, entry, visit);
+        }
         match (entry.stat.kind == Type::Dir, live_dir) {
             (true, true) => {
                 self.meet_dir(merge, entry, visit.opened);
