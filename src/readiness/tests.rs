@@ -163,7 +163,12 @@ fn each_fault_is_named_and_nothing_else() {
         ),
         spot("repository", Fail, NotReady, Box::new(|_, r, _| r.unreadable.push(SnapshotId([2; 32])))),
         spot("verification", Stale, Degraded, Box::new(|_, r, _| r.memory.verification.clean = None)),
-        spot("repository", Fail, NotReady, Box::new(|_, r, _| r.older = Some("2 snapshots are gone".to_owned()))),
+        spot(
+            "repository",
+            Fail,
+            NotReady,
+            Box::new(|_, r, _| r.older = Some("2 snapshots are gone".to_owned())),
+        ),
         spot(
             "verification",
             Stale,
