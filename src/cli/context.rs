@@ -1,6 +1,7 @@
 //! What commands share: the repository, the observer, where results go.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -20,7 +21,7 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
 use crate::format::snapshot::Tombstone;
-use crate::logbook::{self, Act};
+use crate::logbook::{self, Act, TOMBSTONES_FIELD};
 use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
@@ -278,33 +279,54 @@ impl Context {
     pub fn demand_newest(&self, repo: &Repo, accept: bool, undone: &str) -> Result<(), CommandError> {
         let Some(older) = self.older() else { return Ok(()) };
         if !accept {
-            return Err(CommandError::new(Exit::Failed, format!("{undone}: {older}")).next(PUT_BACK));
+            let text =
+                format!("{undone}: the repository is older than this host has seen it; {}", older.brief());
+            return Err(CommandError::new(Exit::Failed, text).next(PUT_BACK));
         }
         let key = self.writer_key(repo)?;
         let ids: Vec<_> = older.snapshots.iter().map(|(id, _)| *id).collect();
-        for &id in &ids {
-            repo.forget(&self.tombstone(repo, id, Some(Name::from(ACCEPTED))))?;
-        }
-        self.record(repo, &key, "forget", serde_json::json!({"snapshots": ids, "reason": ACCEPTED}));
+        self.forget(repo, &key, &ids, Some(Name::from(ACCEPTED)))?;
         if let Some(state) = self.seen_of(repo) {
             let failed = |error| CommandError::of(Exit::Failed, &error);
             witness::accept(repo, &state).map_err(failed)?;
         }
+        self.say(format!("accepted as it is: {}", older.brief()));
         Ok(())
     }
 
-    /// A tombstone by whoever runs this.
-    pub fn tombstone(&self, repo: &Repo, snapshot: SnapshotId, why: Option<Name>) -> Tombstone {
-        let (host, user) = whoami();
-        Tombstone {
-            lifeboat: "tombstone".to_owned(),
-            version: 1,
-            repository: repo.config().id.clone(),
-            snapshot,
-            at: repo.clock().now(),
-            by: Name([&user.0[..], b"@", &host.0[..]].concat()),
-            why,
+    /// Forgets snapshots: a tombstone each, and one record that tells of them.
+    ///
+    /// # Errors
+    /// If a tombstone cannot be written.
+    pub fn forget(
+        &self,
+        repo: &Repo,
+        key: &WriterKey,
+        snapshots: &[SnapshotId],
+        why: Option<Name>,
+    ) -> Result<(), CommandError> {
+        if snapshots.is_empty() {
+            return Ok(());
         }
+        let (host, user) = whoami();
+        let mut tombstones = BTreeMap::new();
+        for &snapshot in snapshots {
+            let tombstone = Tombstone {
+                lifeboat: "tombstone".to_owned(),
+                version: 1,
+                repository: repo.config().id.clone(),
+                snapshot,
+                at: repo.clock().now(),
+                by: Name([&user.0[..], b"@", &host.0[..]].concat()),
+                why: why.clone(),
+            };
+            tombstones.insert(snapshot, repo.forget(&tombstone)?);
+        }
+        let reason = why.as_ref().map(Name::shown);
+        let body =
+            serde_json::json!({"snapshots": snapshots, "reason": reason, TOMBSTONES_FIELD: tombstones});
+        self.record(repo, key, "forget", body);
+        Ok(())
     }
 
     // What was just written is the newest that this host has seen.

@@ -4,28 +4,33 @@ use std::collections::BTreeSet;
 
 use super::read::Logbook;
 use crate::base::id::SnapshotId;
+use crate::format::record::Record;
 
 /// The snapshots that were forgotten and not taken back, and those that prunes removed.
 pub fn forgotten(logbook: &Logbook) -> BTreeSet<SnapshotId> {
     let mut acts: Vec<_> = logbook.trusted().map(|(_, record)| record).collect();
     acts.sort_by_key(|record| (record.at, record.sequence));
     let mut forgotten = BTreeSet::new();
-    let mut removed = BTreeSet::new();
     for record in acts {
-        let told = |field| record.body.get(field).map(ids).unwrap_or_default();
         match record.kind.as_str() {
-            "forget" => forgotten.extend(told("snapshots")),
-            "remember" => told("snapshots").iter().for_each(|id| {
+            "forget" => forgotten.extend(told(record, "snapshots")),
+            "remember" => told(record, "snapshots").iter().for_each(|id| {
                 forgotten.remove(id);
             }),
-            "prune" => removed.extend(told("removed_snapshots")),
             _ => {}
         }
     }
-    &forgotten | &removed
+    forgotten.extend(removed(logbook));
+    forgotten
 }
 
-fn ids(value: &serde_json::Value) -> BTreeSet<SnapshotId> {
-    let texts = value.as_array().into_iter().flatten().filter_map(|item| item.as_str());
-    texts.filter_map(|text| SnapshotId::from_hex(text).ok()).collect()
+/// The snapshots that prunes removed.
+pub fn removed(logbook: &Logbook) -> BTreeSet<SnapshotId> {
+    let prunes = logbook.trusted().filter(|(_, record)| record.kind == "prune");
+    prunes.flat_map(|(_, record)| told(record, "removed_snapshots")).collect()
+}
+
+fn told(record: &Record, field: &str) -> BTreeSet<SnapshotId> {
+    let ids = record.body.get(field).and_then(|ids| ids.as_array()).into_iter().flatten();
+    ids.filter_map(|id| SnapshotId::from_hex(id.as_str()?).ok()).collect()
 }

@@ -17,7 +17,7 @@ use crate::base::Name;
 /// The largest file that is read, in bytes: more is not what Lifeboat wrote.
 const MAX_BYTES: u64 = 64 << 20;
 /// Where what is remembered of repositories lies, beside the applications, whose directories end with a hash.
-const REPOSITORIES: &str = "repositories";
+const REPOSITORIES: &str = "seen";
 
 /// Why something could not be remembered or recalled.
 #[derive(Debug, thiserror::Error)]

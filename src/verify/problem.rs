@@ -208,6 +208,21 @@ pub enum Problem {
         /// What is wrong.
         why: String,
     },
+    /// A signed record tells that a snapshot was forgotten, none that it was taken back, and its tombstone is gone.
+    TombstoneMissing {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// No record tells of a tombstone: a forget was cut off, or somebody else wrote it.
+    TombstoneUnrecorded {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A plan that the newest prune left is gone: what that prune knew is not known any more.
+    PlanMissing {
+        /// The plan.
+        key: Key,
+    },
     /// An object whose name the format does not know.
     ObjectUnknown {
         /// The object.
@@ -260,6 +275,9 @@ impl Problem {
                 logbook::FaultKind::Unfinished => "record-unfinished",
             },
             Self::ObjectMalformed { .. } => "object-malformed",
+            Self::TombstoneMissing { .. } => "tombstone-missing",
+            Self::TombstoneUnrecorded { .. } => "tombstone-unrecorded",
+            Self::PlanMissing { .. } => "plan-missing",
             Self::ObjectUnknown { .. } => "object-unknown",
             Self::Older { .. } => "older-repository",
         }
@@ -290,6 +308,7 @@ impl Problem {
             | Self::SignatureTouched { .. }
             | Self::TakenTogether { .. }
             | Self::PacksInexact { .. }
+            | Self::TombstoneUnrecorded { .. }
             | Self::ObjectUnknown { .. } => Severity::Notice,
             Self::Logbook(fault) => match fault.kind {
                 logbook::FaultKind::Forked | logbook::FaultKind::Unfinished | logbook::FaultKind::Touched => {
@@ -336,6 +355,15 @@ impl Problem {
             Self::TakenTogether { .. } => "nothing; each is whole",
             Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
             Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
+            Self::TombstoneMissing { .. } => {
+                "`lifeboat forget` it again, or keep it; find out who removed the tombstone"
+            }
+            Self::TombstoneUnrecorded { .. } => {
+                "if nobody forgot it, `lifeboat forget --undo` takes it back; else nothing"
+            }
+            Self::PlanMissing { .. } => {
+                "copy it back from a replica; the next `lifeboat prune` makes a new one"
+            }
             Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
             Self::Older { .. } => {
                 "put the newer state back, or `lifeboat forget --accept-older` takes this one for the newest"
@@ -414,6 +442,13 @@ impl Problem {
                 format!("record {sequence} of writer {writer}: {}", fault.kind.meaning())
             }
             Self::ObjectMalformed { key, why } => format!("{key} cannot be read: {why}"),
+            Self::TombstoneMissing { snapshot } => {
+                format!("snapshot {snapshot} was forgotten, the logbook says, but its tombstone is gone")
+            }
+            Self::TombstoneUnrecorded { snapshot } => {
+                format!("snapshot {snapshot} is forgotten, but the logbook does not tell of it")
+            }
+            Self::PlanMissing { key } => format!("{key}, which the last prune left, is gone"),
             Self::ObjectUnknown { key } => format!("{key} is no object of a repository"),
             Self::Older { text, .. } => text.clone(),
         }
@@ -454,6 +489,8 @@ impl Problem {
             | Self::SignatureTouched { snapshot }
             | Self::ChainBroken { snapshot }
             | Self::ManifestDamaged { snapshot, .. }
+            | Self::TombstoneMissing { snapshot }
+            | Self::TombstoneUnrecorded { snapshot }
             | Self::PacksInexact { snapshot } => vec![*snapshot],
             Self::SequenceDuplicate { snapshots, .. }
             | Self::TakenTogether { snapshots, .. }
@@ -471,7 +508,11 @@ impl Problem {
             | Self::WriterDamaged { key }
             | Self::IndexDamaged { key, .. }
             | Self::ObjectMalformed { key, .. }
+            | Self::PlanMissing { key }
             | Self::ObjectUnknown { key } => Some(key.clone()),
+            Self::TombstoneMissing { snapshot } | Self::TombstoneUnrecorded { snapshot } => {
+                Some(Key::tombstone(*snapshot))
+            }
             Self::PackMissing { pack, .. }
             | Self::PackUnreadable { pack, .. }
             | Self::PackDamaged { pack, .. }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
 use crate::base::id::SnapshotId;
+use crate::base::size::plural;
 use crate::base::time::Timestamp;
 use crate::logbook::Cut;
 
@@ -33,6 +34,15 @@ pub struct Older {
 }
 
 impl Older {
+    /// How much is missing, in few words.
+    pub fn brief(&self) -> String {
+        let snapshots = plural(self.snapshots.len() as u64, "snapshot");
+        match self.records.len() as u64 {
+            0 => format!("missing: {snapshots}"),
+            ends => format!("missing: {snapshots} and {} of the logbook", plural(ends, "end")),
+        }
+    }
+
     /// True if nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.snapshots.is_empty() && self.records.is_empty()

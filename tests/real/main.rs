@@ -18,6 +18,7 @@ mod hostile;
 mod hotfix;
 mod interop;
 mod layering;
+mod modes;
 mod notifications;
 mod rollback;
 mod runbooks;

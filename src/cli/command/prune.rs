@@ -6,6 +6,7 @@ use crate::base::Exit;
 use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::logbook::PLANS_FIELD;
 use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, run as prune};
 
 /// Remove forgotten snapshots and what no snapshot needs
@@ -61,9 +62,14 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
         drop(observer);
         return show_proposal(&proposal, context);
     }
+    // what is removed must stand in the logbook: without a key nothing is
+    let key = context.writer_key(&repo)?;
     let outcome = prune(&mut repo, &options, &*observer)?;
     drop(observer);
-    context.record_where_possible(&repo, "prune", outcome_json(&outcome));
+    let mut body = outcome_json(&outcome);
+    let plans = repo.prune_plans()?;
+    body[PLANS_FIELD] = plans.iter().map(|(key, _)| key.stem()).collect();
+    context.record(&repo, &key, "prune", body);
     show_outcome(&outcome, context)?;
     Ok(Exit::Done)
 }

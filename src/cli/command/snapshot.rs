@@ -235,6 +235,7 @@ fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context)
             "short_id": outcome.id.map(SnapshotId::short),
             "parent": outcome.parent,
             "dry_run": options.dry_run,
+            "skipped": outcome.id.is_none() && !options.dry_run,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
             "statistics": outcome.statistics,
         }));
@@ -251,7 +252,10 @@ fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
     let title = match outcome.id {
         Some(id) => format!("snapshot {}", id.short()),
         None if options.dry_run => "dry run".to_owned(),
-        None => "nothing has changed, no snapshot taken".to_owned(),
+        None => {
+            let parent = outcome.parent.map(SnapshotId::short).unwrap_or_default();
+            format!("nothing has changed since snapshot {parent}, no snapshot was taken")
+        }
     };
     let mut text = format!(
         "{title}: {}, {}, {} in {}\n  {} new, {} changed, {} unchanged; {} {}",
