@@ -128,14 +128,14 @@ def main():
         known, began, lengths, killed = processes(), time.time(), [], 0
         for number in range(1, args.count + 1):
             start = time.time()
-            child = subprocess.Popen([program, "drill", "--json"], cwd=app, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            child = subprocess.Popen([program, "drill", "--json", "--in", temporary], cwd=app, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             if number % args.kill_every == 0:
                 usual = sorted(lengths)[len(lengths) // 2] if lengths else 1.0
                 time.sleep(rng.uniform(0, usual))
                 child.kill()
                 killed += 1
                 child.communicate()
-                done = run("gc")
+                done = run("gc", "--in", temporary)
                 if done.returncode != 0:
                     wrong.append(f"gc after kill {number}: {done.returncode} {done.stderr}")
                 continue
