@@ -65,8 +65,8 @@ fn a_maintenance_begins_is_seen_and_ends_with_what_has_changed() {
         log.split("## Maintenance Session: ").filter(|text| text.contains("maintenance begin"));
     let session = sessions.next().unwrap();
     assert!(sessions.next().is_none(), "{log}");
-    assert_eq!(session.matches("maintenance end").count(), 2, "{log}");
-    assert!(session.contains("**Type**: Maintenance") && session.contains("**Status**: Partial"), "{log}");
+    assert_eq!(session.matches("aura, maintenance end").count(), 2, "{log}");
+    assert!(session.contains("**Type**: Maintenance\n") && session.contains("**Status**: Partial"), "{log}");
 }
 
 #[test]
