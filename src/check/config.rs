@@ -1,6 +1,7 @@
 //! A check as the plan writes it. The key that names what is looked at (`http`, `sql`, …) is the kind.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -162,13 +163,37 @@ pub struct Port {
 }
 
 /// A number, or a text with more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PortName {
     /// A TCP port.
     Number(u16),
     /// `host:port`, or the path of a socket.
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for PortName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = PortName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port from 1 to 65535, host:port, or the path of a socket")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortName, E> {
+                let port = u16::try_from(number).ok().filter(|port| *port > 0);
+                port.map(PortName::Number)
+                    .ok_or_else(|| E::custom(format!("{number} is no port: ports go from 1 to 65535")))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<PortName, E> {
+                self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortName, E> {
+                Ok(PortName::Text(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// Files

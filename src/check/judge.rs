@@ -3,7 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::config::{Check, Kind};
+use super::config::{Check, Kind, PortName};
 use super::value::{Condition, Expected, Subject};
 use super::verdict::{Found, evidence};
 
@@ -102,6 +102,15 @@ impl Condition {
     }
 }
 
+// A text without a slash is `host:port`.
+fn port_problem(port: &PortName) -> Option<String> {
+    let PortName::Text(text) = port else { return None };
+    let number = text.rsplit_once(':').map(|(_, number)| number);
+    let is_port = number.is_some_and(|number| number.parse::<u16>().is_ok_and(|port| port > 0));
+    let words = "is no host:port with a port from 1 to 65535, and no path of a socket";
+    (!text.contains('/') && !is_port).then(|| format!("{} {words}", evidence(text.as_bytes())))
+}
+
 /// Judges the value at a path.
 pub(super) fn judge(document: &Value, path: &str, condition: &Condition) -> Found {
     let name = if path.is_empty() { "the value".to_owned() } else { evidence(path.as_bytes()) };
@@ -169,6 +178,7 @@ pub fn problems(check: &Check) -> Vec<(&'static str, String)> {
                 found.push(("process", "system is no process".to_owned()));
             }
         }
+        Kind::Port(port) => found.extend(port_problem(&port.port).map(|message| ("port", message))),
         Kind::Json(json) => pattern("matches", json.matches.as_ref()),
         Kind::Sql(sql) => {
             pattern("matches", sql.matches.as_ref());

@@ -49,6 +49,16 @@ impl Score {
         });
         done.collect()
     }
+
+    /// The sabotages that were not done or could not be judged, and why: what the record lists as not tested.
+    pub fn unjudged(&self) -> Vec<String> {
+        let unjudged = self.trials.iter().filter(|trial| !trial.why.is_empty());
+        let line = |trial: &Trial| {
+            let how = if trial.done.is_some() { "could not be judged" } else { "was not done" };
+            format!("whether {:?} would be noticed: it {how}: {}", trial.name, trial.why)
+        };
+        unjudged.map(line).collect()
+    }
 }
 
 impl Trial {
@@ -133,4 +143,32 @@ fn red(run: &Evidence) -> Vec<String> {
     let is_red = |check: &&evidence::Check| check.required && check.result == Outcome::Fail;
     let checks = run.checks.iter().filter(is_red).map(|check| format!("check {:?}", check.id));
     steps.chain(checks).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(name: &'static str, done: Option<&str>, why: &str, noticed_by: &[&str]) -> Trial {
+        let noticed_by = noticed_by.iter().map(|one| (*one).to_owned()).collect();
+        Trial { name, done: done.map(str::to_owned), why: why.to_owned(), noticed_by, advice: "" }
+    }
+
+    #[test]
+    fn what_was_not_done_is_no_success_and_is_listed() {
+        let trials = vec![
+            trial("a missing file", Some("removed x"), "", &["check \"files\""]),
+            trial("a truncated database", None, "there is no database", &[]),
+            trial("a stopped server", Some("stopped it"), "the sandbox ended early", &[]),
+        ];
+        let score = Score { done: 2, noticed: 1, trials };
+        assert_eq!(score.recorded().len(), 2);
+        assert_eq!(
+            score.unjudged(),
+            [
+                "whether \"a truncated database\" would be noticed: it was not done: there is no database",
+                "whether \"a stopped server\" would be noticed: it could not be judged: the sandbox ended early",
+            ]
+        );
+    }
 }

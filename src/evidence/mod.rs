@@ -27,7 +27,7 @@ pub use record::{
     Cleanup, Evidence, Host, Kind, Operator, Production, SCHEMA, Sabotage, Seal, SnapshotFacts, Tool,
 };
 pub use schema::schema;
-pub use step::{Check, OPEN, Outcome, QUESTION, Step};
+pub use step::{Check, EXCUSED, OPEN, Outcome, QUESTION, Step};
 pub use verdict::{Cap, Verdict};
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ pub const QUESTION: &str = "question";
 /// How the reason of a step begins that waits for somebody's answer.
 pub const OPEN: &str = "open";
 
+/// How the reason of a step begins that could not be judged where the plan allows that.
+pub const EXCUSED: &str = "could not be judged, which the plan allows";
+
 /// How a step or a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +40,8 @@ impl Outcome {
     }
 }
 
-/// A command that was run, or a thing that the harness did. Every step is required.
+/// A command that was run, or a thing that the harness did. Every step is required, unless the plan allows that it
+/// stays unjudged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// The phase it belongs to.
@@ -65,6 +69,11 @@ impl Step {
     /// True if it waits for somebody's answer: it is then skipped.
     pub fn is_open(&self) -> bool {
         self.result == Outcome::Skip && self.reason.starts_with(OPEN)
+    }
+
+    /// True if it could not be judged and the plan allows that: it is then skipped, and neither passed nor failed.
+    pub fn is_excused(&self) -> bool {
+        self.result == Outcome::Skip && self.reason.starts_with(EXCUSED)
     }
 }
 

@@ -175,7 +175,8 @@ fn wrong(run: &Evidence) -> Vec<String> {
 fn unseen(run: &Evidence) -> Vec<String> {
     let is_unseen = |result: Outcome| matches!(result, Outcome::Skip | Outcome::Error);
     let mut found = Vec::new();
-    for step in run.steps.iter().filter(|step| is_unseen(step.result) && !step.is_open()) {
+    let is_excused = |step: &super::Step| step.is_excused() && run.kind == Kind::Runbook;
+    for step in run.steps.iter().filter(|s| is_unseen(s.result) && !s.is_open() && !is_excused(s)) {
         let how = unobserved(step.result);
         found.push(because(&format!("{} {how}: {}", step.phase, step.name), &step.reason));
     }
@@ -191,6 +192,9 @@ fn unseen(run: &Evidence) -> Vec<String> {
 // What a pass needs and was not observed, where nothing failed.
 fn missing(run: &Evidence) -> Vec<String> {
     let mut found = unseen(run);
+    if run.steps.iter().any(super::Step::is_excused) && run.steps.iter().all(|s| s.result != Outcome::Pass) {
+        found.push("no step could be judged".to_owned());
+    }
     if run.kind == Kind::Drill {
         if run.snapshot.is_none() {
             found.push("no snapshot was restored".to_owned());
@@ -272,11 +276,13 @@ fn objectives(run: &Evidence) -> (Vec<String>, Vec<String>) {
 fn grounds(run: &Evidence) -> Vec<String> {
     let required = run.checks.iter().filter(|check| check.required).count();
     let proving = run.checks.iter().filter(|check| proves_data(check)).count();
-    let steps = run.steps.len();
+    let excused: Vec<_> = run.steps.iter().filter(|step| step.is_excused()).collect();
+    let steps = run.steps.len() - excused.len();
     let mut grounds = vec![match run.kind {
         Kind::Runbook if required == 0 => format!("{} ran and passed", plural(steps as u64, "step")),
         _ => format!("{steps} steps and {required} required checks ran and passed"),
     }];
+    grounds.extend(excused.iter().map(|step| because(&step.name, &step.reason)));
     if run.kind == Kind::Drill {
         grounds.push(format!("{proving} checks proved that data came back"));
     }
@@ -296,6 +302,9 @@ pub fn not_tested(run: &Evidence) -> Vec<String> {
     let mut list = run.not_tested.clone();
     for check in run.checks.iter().filter(|check| matches!(check.result, Outcome::Skip | Outcome::Error)) {
         list.push(format!("check {:?}: {}", check.id, unobserved(check.result)));
+    }
+    for step in run.steps.iter().filter(|step| step.is_excused()) {
+        list.push(format!("step {:?}: could not be judged", step.name));
     }
     if run.kind == Kind::Drill {
         if run.isolation.active >= Level::Outbound {

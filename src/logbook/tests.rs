@@ -178,3 +178,78 @@ fn the_head_is_the_newest_that_can_be_trusted() {
     memory.tamper(&last, Some(b"{}".to_vec()));
     assert_eq!(head(&repo).unwrap(), Some(good));
 }
+
+/// What somebody does to a logbook of six records.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Remove,
+    Alter(usize),
+    /// It is put at the place of another.
+    Move(u64),
+    SignatureOf(usize),
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_is_done_to_a_record_is_named(
+        at in 0_usize..6,
+        harm in proptest::prop_oneof![
+            proptest::prelude::Just(Harm::Remove),
+            proptest::prelude::Strategy::prop_map(0_usize..200, Harm::Alter),
+            proptest::prelude::Strategy::prop_map(1_u64..12, Harm::Move),
+            proptest::prelude::Strategy::prop_map(0_usize..6, Harm::SignatureOf),
+        ],
+    ) {
+        let (memory, key) = fixture();
+        let repo = open_repo(memory.clone());
+        for _ in 0..6 {
+            append(&repo, &key, act("verify")).unwrap();
+        }
+        let (records, signatures) = (keys(&memory, ".json"), keys(&memory, ".sig"));
+        let seen = follow(&repo, None).unwrap().progress.unwrap();
+        let bytes = |key: &Key| memory.objects()[key].to_vec();
+        let sequence = at as u64 + 1;
+        let id = super::read::names_of(&records[at]).unwrap().id;
+        let writer = key.public().writer_name();
+        match harm {
+            Harm::Remove => memory.tamper(&records[at], None),
+            Harm::Alter(place) => {
+                let mut changed = bytes(&records[at]);
+                let place = place % changed.len();
+                changed[place] ^= 1;
+                memory.tamper(&records[at], Some(changed));
+            }
+            Harm::Move(to) if to != sequence => {
+                let (record, signature) = (bytes(&records[at]), bytes(&signatures[at]));
+                memory.tamper(&records[at], None);
+                memory.tamper(&signatures[at], None);
+                memory.tamper(&Key::record(&writer, to, id), Some(record));
+                memory.tamper(&Key::record_signature(&writer, to, id), Some(signature));
+            }
+            Harm::SignatureOf(other) if other != at => {
+                memory.tamper(&signatures[at], Some(bytes(&signatures[other])));
+            }
+            Harm::Move(_) | Harm::SignatureOf(_) => return Ok(()),
+        }
+        let found = faults(&memory);
+        let named = |kinds: &[FaultKind], number: u64| {
+            found.iter().any(|(kind, sequence)| kinds.contains(kind) && *sequence == number)
+        };
+        let well = match harm {
+            // of the last one its signature is left, and whoever comes again knows that it was there
+            Harm::Remove if at == 5 => {
+                named(&[FaultKind::Unfinished], 6)
+                    && !follow(&open_repo(memory.clone()), Some(&seen)).unwrap().cuts.is_empty()
+            }
+            Harm::Remove => named(&[FaultKind::Missing], sequence),
+            Harm::Alter(_) => named(&[FaultKind::Altered], sequence),
+            Harm::Move(to) => named(&[FaultKind::Reordered], to),
+            Harm::SignatureOf(_) => named(&[FaultKind::Foreign], sequence),
+        };
+        proptest::prop_assert!(well, "{harm:?} of {sequence}: {found:?}");
+        // and nothing else is called damaged than what was touched, and the gap it left
+        let touched = |number: u64| number == sequence || matches!(harm, Harm::Move(to) if number >= sequence.min(to));
+        proptest::prop_assert!(found.iter().all(|(_, number)| touched(*number)), "{harm:?} of {sequence}: {found:?}");
+    }
+}

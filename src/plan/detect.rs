@@ -33,6 +33,8 @@ pub struct Found {
     pub server: Option<String>,
     /// The port it is likely to serve on.
     pub port: Option<u16>,
+    /// A page that it is likely to have; the first one if nothing is known.
+    pub page: Option<String>,
     /// Files of SQLite.
     pub databases: Vec<String>,
     /// Logs.
@@ -45,12 +47,7 @@ pub fn look(directory: &Path) -> Found {
     let has = |name: &str| directory.join(name).is_file();
     python(directory, &has, &mut found);
     node(directory, &mut found);
-    if has("Cargo.toml") {
-        found.languages.push("Rust");
-        found.exclude.push("target/");
-        found.setup.push("cargo build --release --offline".to_owned());
-        found.tests.push("cargo test --offline".to_owned());
-    }
+    rust(directory, &has, &mut found);
     make(directory, &mut found);
     for script in ["run_tests.sh", "test.sh", "tests.sh"] {
         if has(script) {
@@ -93,14 +90,66 @@ fn python(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
         found.port = Some(8000);
         return;
     }
-    if has("pytest.ini") || has("conftest.py") || has("tests/conftest.py") {
+    if is_pytest(directory, has) {
+        let is_required =
+            ["requirements.txt", "pyproject.toml"].iter().any(|f| text(directory, f).contains("pytest"));
+        if !is_required && python != "python3" {
+            found.setup.push(".venv/bin/pip install pytest".to_owned());
+        }
         found.tests.push(format!("{python} -m pytest"));
     } else if directory.join("tests").is_dir() {
         found.tests.push(format!("{python} -m unittest discover -s tests"));
     }
     if let Some(path) = server {
+        let text = text(directory, path);
         found.server = Some(format!("{python} {path}"));
-        found.port = port_in(&text(directory, path));
+        // where nothing is said, Flask's own
+        let usual = (text.contains("flask") && text.contains(".run(")).then_some(5000);
+        found.port = port_in(&text).or(usual);
+        found.page = page_in(&text);
+    }
+}
+
+// By its configuration, or by tests as functions, which unittest passes over and calls it a success.
+fn is_pytest(directory: &Path, has: &dyn Fn(&str) -> bool) -> bool {
+    if ["pytest.ini", "conftest.py", "tests/conftest.py"].iter().any(|name| has(name))
+        || text(directory, "pyproject.toml").contains("[tool.pytest")
+    {
+        return true;
+    }
+    let walk = walkdir::WalkDir::new(directory.join("tests")).max_depth(3).sort_by_file_name().into_iter();
+    walk.take(1000).flatten().any(|entry| {
+        let name = entry.file_name().to_string_lossy();
+        let is_test = name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"));
+        let path = entry.path().strip_prefix(directory).ok().and_then(Path::to_str);
+        let lines = path.filter(|_| is_test).map(|path| text(directory, path)).unwrap_or_default();
+        lines.lines().any(|line| {
+            ["def test_", "async def test_", "import pytest"].iter().any(|start| line.starts_with(start))
+        })
+    })
+}
+
+// Packages are loaded while there is a network; what is built and tested later has none.
+fn rust(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
+    if !has("Cargo.toml") {
+        return;
+    }
+    found.languages.push("Rust");
+    found.exclude.push("target/");
+    let locked = if has("Cargo.lock") { " --locked" } else { "" };
+    found.setup.push(format!("cargo fetch{locked}"));
+    found.setup.push("cargo build --release --offline".to_owned());
+    found.tests.push("cargo test --offline".to_owned());
+    let main = text(directory, "src/main.rs");
+    let manifest = text(directory, "Cargo.toml").parse::<toml::Table>().ok();
+    let name = manifest.as_ref().and_then(|table| table.get("package")?.get("name")?.as_str());
+    if let Some(name) = name.filter(|_| !main.is_empty() && found.server.is_none())
+        && let Some(port) = port_in(&main)
+    {
+        // a program that names a port is likely to serve there
+        found.server = Some(format!("./target/release/{name}"));
+        found.port = Some(port);
+        found.page = page_in(&main);
     }
 }
 
@@ -126,7 +175,9 @@ fn node(directory: &Path, found: &mut Found) {
     if found.server.is_none() && script("start").is_some() {
         found.server = Some("npm start".to_owned());
         let main = package.get("main").and_then(Value::as_str).unwrap_or("server.js");
-        found.port = port_in(&text(directory, main));
+        let text = text(directory, main);
+        found.port = port_in(&text);
+        found.page = page_in(&text);
     }
 }
 
@@ -159,12 +210,32 @@ fn make(directory: &Path, found: &mut Found) {
     }
 }
 
-// A number after a word such as port: a guess, which the plan's comment says.
+// A number after a word such as port, or after an address to listen at: a guess, which the plan's comment says.
 fn port_in(text: &str) -> Option<u16> {
-    let pattern = regex::Regex::new(
+    let patterns = [
         r#"(?i)(?:port|listen)\w*["']?\s*(?:[:=,(]\s*)+(?:process\.env\.\w+\s*\|\|\s*)?(\d{4,5})\b"#,
-    );
-    pattern.ok()?.captures(text)?.get(1)?.as_str().parse().ok().filter(|&port: &u16| port >= 1024)
+        r#"["'](?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d{4,5})["']"#,
+    ];
+    let found = patterns.iter().find_map(|pattern| {
+        let pattern = regex::Regex::new(pattern).ok()?;
+        pattern.captures(text)?.get(1)?.as_str().parse().ok()
+    });
+    found.filter(|&port: &u16| port >= 1024)
+}
+
+// Of the pages that are read and need nothing: the one that tells how it is, the first page, or any other.
+fn page_in(text: &str) -> Option<String> {
+    let pattern = r#"(?:\.(?:route|get)|\bpath)\(\s*["'](/[\w/.-]*)["']"#;
+    let pages: Vec<&str> = regex::Regex::new(pattern)
+        .ok()?
+        .captures_iter(text)
+        .filter_map(|found| Some(found.get(1)?.as_str()))
+        .collect();
+    let is_health =
+        |page: &&&str| ["health", "healthz", "status", "ping"].iter().any(|word| page.ends_with(word));
+    let page =
+        pages.iter().find(is_health).or_else(|| pages.iter().find(|page| **page == "/")).or(pages.first());
+    page.map(|page| (*page).to_owned())
 }
 
 // At most 1 MiB; what cannot be read is empty.
@@ -247,7 +318,8 @@ pub fn write(name: &str, found: &Found) -> String {
 fn checks(found: &Found, text: &mut String) {
     match found.port {
         Some(port) => text.push_str(&format!(
-            "\n# is this the port, and is there a page that says more, such as /health?\n[[check]]\nname = \"server\"\nhttp = \"http://127.0.0.1:{port}/\"\nexpect = {{ status = 200 }}\n"
+            "\n# is this the port, and is there a page that says more, such as /health?\n[[check]]\nname = \"server\"\nhttp = {}\nexpect = {{ status = 200 }}\n",
+            quoted(&format!("http://127.0.0.1:{port}{}", found.page.as_deref().unwrap_or("/")))
         )),
         None => text.push_str(
             "\n# what does the server answer when it is well?\n# [[check]]\n# name = \"server\"\n# http = \"http://127.0.0.1:8000/health\"\n# expect = { status = 200, json = { status = \"healthy\" } }\n",
@@ -339,6 +411,50 @@ mod tests {
         assert_eq!(plan.database[0].path.as_deref(), Some("data/odd \"name\".db"));
         assert!(plan.check_named("server").is_some());
         assert_eq!(plan.drill.ready, ["server"]);
+    }
+
+    #[test]
+    fn tests_as_functions_are_for_pytest_and_flask_need_not_have_a_first_page() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tests")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("requirements.txt", "flask\n");
+        write("tests/test_x.py", "import app\n\ndef test_x():\n    assert app\n");
+        write(
+            "app.py",
+            "from flask import Flask\napp = Flask(__name__)\n@app.route(\"/items/<int:id>\")\ndef i(id): ...\n\
+             @app.route('/api/items')\ndef a(): ...\n@app.route(\"/api/health\")\ndef h(): ...\napp.run()\n",
+        );
+        let found = look(dir.path());
+        assert_eq!(found.tests, [".venv/bin/python -m pytest"]);
+        assert_eq!(found.setup.last().unwrap(), ".venv/bin/pip install pytest");
+        assert_eq!((found.port, found.page.as_deref()), (Some(5000), Some("/api/health")));
+        let plan = parse(&detect(dir.path()));
+        assert!(detect(dir.path()).contains("http = \"http://127.0.0.1:5000/api/health\""));
+        assert_eq!(plan.drill.ready, ["server"]);
+        write("requirements.txt", "flask\npytest\n");
+        assert_eq!(look(dir.path()).setup.len(), 2);
+        write(
+            "tests/test_x.py",
+            "import unittest\n\nclass X(unittest.TestCase):\n    def test_x(self): ...\n",
+        );
+        assert_eq!(look(dir.path()).tests, [".venv/bin/python -m unittest discover -s tests"]);
+    }
+
+    #[test]
+    fn a_rust_server_is_built_and_started() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("src")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("Cargo.toml", "[package]\nname = \"shop\"\nversion = \"0.1.0\"\n");
+        write("Cargo.lock", "");
+        write("src/main.rs", "fn main() { TcpListener::bind(\"127.0.0.1:8088\"); }");
+        let found = look(dir.path());
+        assert_eq!(found.setup, ["cargo fetch --locked", "cargo build --release --offline"]);
+        assert_eq!((found.server.as_deref(), found.port), (Some("./target/release/shop"), Some(8088)));
+        assert_eq!(parse(&detect(dir.path())).drill.ready, ["server"]);
+        write("src/main.rs", "fn main() {}");
+        assert_eq!(look(dir.path()).server, None);
     }
 
     #[test]

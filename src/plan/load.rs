@@ -106,16 +106,16 @@ impl Plan {
     /// # Errors
     /// If it is wrong.
     pub fn parse(text: &str, path: &Path) -> Result<Self, PlanError> {
+        let wrong = |problems| PlanError::Wrong { path: path.to_owned(), problems };
         let lines = Lines::new(text);
-        let mut plan = read(text, &lines)
-            .and_then(|plan| match references::problems(&plan) {
-                problems if problems.is_empty() => Ok(plan),
-                problems => Err(problems),
-            })
-            .map_err(|problems| PlanError::Wrong { path: path.to_owned(), problems })?;
+        let mut plan = read(text, &lines).map_err(wrong)?;
+        // whether paths make sense depends on where the plan lies
         plan.file = path.to_owned();
         plan.directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(plan)
+        match references::problems(&plan) {
+            problems if problems.is_empty() => Ok(plan),
+            problems => Err(wrong(problems)),
+        }
     }
 
     /// The plan in a directory or the nearest one above it.

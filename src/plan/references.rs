@@ -1,6 +1,7 @@
 //! What the types of a plan cannot say: names that must lead somewhere, keys that go together.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path};
 
 use regex::Regex;
 
@@ -35,6 +36,7 @@ pub fn problems(plan: &Plan) -> Vec<Problem> {
     all.ready();
     all.databases();
     all.service();
+    all.sandbox();
     all.steps();
     all.rest();
     all.found.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
@@ -147,6 +149,40 @@ impl Problems<'_> {
         {
             let hint = Some("give it start and stop, or unit".to_owned());
             self.add("service", "the service says neither how it starts nor how it stops", hint);
+        }
+    }
+
+    // What would take the copy away from its own tests, or give them the whole system.
+    fn sandbox(&mut self) {
+        let plan = self.plan;
+        let root = plan.root();
+        let lists = [("writable", &plan.drill.writable), ("hide", &plan.drill.hide)];
+        for (key, list) in lists {
+            for (i, path) in list.iter().enumerate() {
+                let named = shown(path.as_bytes());
+                let is_plain = !Path::new(path).components().any(|part| part == Component::ParentDir);
+                let problem = match Path::new(path) {
+                    path if !path.is_absolute() || !is_plain => {
+                        Some((format!("{named} is no absolute path"), "begin it with / and leave out .."))
+                    }
+                    path if key == "writable" && path == Path::new("/") => Some((
+                        "the whole system cannot be writable".to_owned(),
+                        "name the directories that the application writes to; its own tree is writable anyway",
+                    )),
+                    path if key == "writable" && path == root => Some((
+                        format!("{named} is the application's tree, which is writable anyway"),
+                        "leave it out: a writable path starts empty, and the copy would not be there",
+                    )),
+                    path if key == "hide" && root.starts_with(path) => Some((
+                        format!("{named} holds the application's tree, so the copy would be hidden too"),
+                        "name what lies beside the tree, not above it",
+                    )),
+                    _ => None,
+                };
+                if let Some((message, hint)) = problem {
+                    self.add(&format!("drill.{key}[{i}]"), message, Some(hint.to_owned()));
+                }
+            }
         }
     }
 

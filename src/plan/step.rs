@@ -25,6 +25,8 @@ pub struct Step {
     pub timeout: Option<Span>,
     /// What its failure does; the runbook says it if `None`.
     pub on_failure: Option<OnFailure>,
+    /// One of Lifeboat's operations: where it cannot be judged (status 22), that is reported and blocks nothing.
+    pub may_be_unjudged: bool,
     /// A command: the exit status it must end with.
     pub exit: i32,
     /// A command: a regular expression that must be found in what it prints.
@@ -64,12 +66,19 @@ struct Table {
     /// What its failure does: stop, continue or rollback
     #[serde(skip_serializing_if = "Option::is_none")]
     on_failure: Option<OnFailure>,
+    /// One of Lifeboat's operations: where it cannot be judged (status 22), that is reported and blocks nothing
+    #[serde(skip_serializing_if = "is_false")]
+    may_be_unjudged: bool,
     /// A command: the exit status it must end with
     #[serde(skip_serializing_if = "is_zero")]
     exit: i32,
     /// A command: a regular expression that must be found in what it prints on stdout
     #[serde(skip_serializing_if = "Option::is_none")]
     stdout: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_zero(number: &i32) -> bool {
@@ -169,7 +178,15 @@ impl fmt::Display for Operation {
 
 impl From<Operation> for Step {
     fn from(operation: Operation) -> Self {
-        Self { operation, name: None, timeout: None, on_failure: None, exit: 0, stdout: None }
+        Self {
+            operation,
+            name: None,
+            timeout: None,
+            on_failure: None,
+            may_be_unjudged: false,
+            exit: 0,
+            stdout: None,
+        }
     }
 }
 
@@ -187,8 +204,18 @@ impl TryFrom<Table> for Step {
         if !is_command && (table.exit != 0 || table.stdout.is_some()) {
             return Err("exit and stdout are keys of a step with a command".to_owned());
         }
-        let (name, timeout, on_failure) = (table.name, table.timeout, table.on_failure);
-        Ok(Self { operation, name, timeout, on_failure, exit: table.exit, stdout: table.stdout })
+        if table.may_be_unjudged && !matches!(operation, Operation::Lifeboat(_)) {
+            return Err("may_be_unjudged is a key of a step with one of Lifeboat's operations".to_owned());
+        }
+        Ok(Self {
+            operation,
+            name: table.name,
+            timeout: table.timeout,
+            on_failure: table.on_failure,
+            may_be_unjudged: table.may_be_unjudged,
+            exit: table.exit,
+            stdout: table.stdout,
+        })
     }
 }
 
@@ -198,6 +225,7 @@ impl Serialize for Step {
             name: self.name.clone(),
             timeout: self.timeout,
             on_failure: self.on_failure,
+            may_be_unjudged: self.may_be_unjudged,
             exit: self.exit,
             stdout: self.stdout.clone(),
             ..Table::default()

@@ -6,9 +6,12 @@ use super::answer::Said;
 use super::due::{INTERRUPTED, scenario};
 use super::setting::{End, Outcome, Setting, record};
 use super::step::{self, Came};
+use crate::base::Exit;
 use crate::base::time::Timestamp;
 use crate::check::value::Span;
-use crate::evidence::{OPEN, Outcome as Result, Phase, QUESTION, Seconds, Step as Done, Verdict, mask_text};
+use crate::evidence::{
+    EXCUSED, OPEN, Outcome as Result, Phase, QUESTION, Seconds, Step as Done, Verdict, mask_text,
+};
 use crate::plan::{OnFailure, Operation, Step};
 
 /// How long a step may take if nobody says it.
@@ -162,7 +165,11 @@ impl<'a> Runner<'a> {
                 self.setting.console.begins(&name);
             }
             let began = Instant::now();
-            let came = self.one(step);
+            let mut came = self.one(step);
+            if step.may_be_unjudged && is_unjudged(&came) {
+                came.outcome = Result::Skip;
+                came.reason = format!("{EXCUSED}: {}", came.reason);
+            }
             let outcome = came.outcome;
             self.noted(phase, &name, began, came);
             if outcome == Result::Fail || outcome == Result::Error {
@@ -334,6 +341,11 @@ impl<'a> Runner<'a> {
         setting.console.keep(&mut run);
         Outcome { run, end }
     }
+}
+
+// The operation itself says that it cannot judge; one that broke down, or was ended, says nothing.
+fn is_unjudged(came: &Came) -> bool {
+    came.outcome == Result::Error && came.exit == Some(Exit::Inconclusive as i32) && !came.interrupted
 }
 
 // Ids are long, and a few digits tell them apart.

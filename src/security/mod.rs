@@ -3,6 +3,7 @@
 //! error, never a pass.
 
 pub mod access;
+mod answers;
 pub mod packages;
 pub mod permissions;
 pub mod secrets;

@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
+use super::answers::{self, Answer, Judged, Unknown};
 use super::{Finding, Part};
 use crate::base::Name;
 use crate::base::name::shown;
@@ -49,18 +48,12 @@ fn one(place: &Place<'_>, tool: &str) -> Vec<Part> {
     match tool {
         "pip" => pip(place),
         "npm" => vec![
-            tool_with(place, "npm audit", "npm", &["audit", "--json"], &|ended| {
-                json(ended)?.pointer("/metadata/vulnerabilities/total")?.as_u64().map(holes)
-            }),
-            tool_with(place, "npm outdated", "npm", &["outdated", "--json"], &|ended| {
-                let answer = json(ended)?;
-                let list = answer.as_object().filter(|list| !list.contains_key("error"))?;
-                Some(outdated(list.keys().map(String::as_str).collect()))
-            }),
+            tool_with(place, "npm audit", "npm", &["audit", "--json"], answers::npm_audit),
+            tool_with(place, "npm outdated", "npm", &["outdated", "--json"], answers::npm_outdated),
         ],
-        "cargo" => vec![tool_with(place, "cargo audit", "cargo", &["audit", "--json"], &|ended| {
-            json(ended)?.pointer("/vulnerabilities/count")?.as_u64().map(holes)
-        })],
+        "cargo" => {
+            vec![tool_with(place, "cargo audit", "cargo", &["audit", "--json"], answers::cargo_audit)]
+        }
         command => vec![by_status(command, run(place, Program::Shell(command.into())))],
     }
 }
@@ -77,59 +70,17 @@ fn pip(place: &Place<'_>) -> Vec<Part> {
     };
     let old = judged(
         "pip list --outdated",
-        pip(&["--retries", "0", "--timeout", "15", "list", "--outdated", "--format", "json"]),
-        &|ended| {
-            // pip leaves out what it could not ask for, and ends well
-            let said = ended.stderr.text();
-            let is_offline = ["Retrying", "Could not fetch", "connection"]
-                .iter()
-                .any(|word| memchr::memmem::find(&said, word.as_bytes()).is_some());
-            let answer = json(ended).filter(|_| !is_offline && ended.exit == Some(0))?;
-            Some(outdated(answer.as_array()?.iter().filter_map(|one| one["name"].as_str()).collect()))
-        },
+        pip(&["--retries", "1", "--timeout", "15", "list", "--outdated", "--format", "json"]),
+        answers::pip_outdated,
     );
-    let check = judged("pip check", pip(&["check"]), &|ended| match ended.exit {
-        Some(0) => Some((Outcome::Pass, "no broken requirements".to_owned(), Vec::new())),
-        Some(1) if ended.stdout.bytes > 0 => {
-            let text = ended.stdout.text();
-            let lines: Vec<String> =
-                text.split(|&b| b == b'\n').filter(|l| !l.is_empty()).map(shown).collect();
-            Some((Outcome::Fail, format!("{} broken requirements", lines.len()), lines))
-        }
-        _ => None,
-    });
+    let check = judged("pip check", pip(&["check"]), answers::pip_check);
     let list = place.root.join("requirements.txt");
     let mut words = vec!["--format", "json", "--progress-spinner", "off"];
     if list.is_file() {
         words.extend(["-r", "requirements.txt"]);
     }
-    let audit = tool_with(place, "pip-audit", "pip-audit", &words, &|ended| {
-        let answer = json(ended)?;
-        let packages = answer.get("dependencies")?.as_array()?;
-        let holes: Vec<&Value> =
-            packages.iter().filter(|p| p["vulns"].as_array().is_some_and(|v| !v.is_empty())).collect();
-        let names = holes.iter().filter_map(|p| Some(shown(p["name"].as_str()?.as_bytes()))).collect();
-        let outcome = if holes.is_empty() { Outcome::Pass } else { Outcome::Fail };
-        Some((outcome, format!("{} packages with known holes", holes.len()), names))
-    });
+    let audit = tool_with(place, "pip-audit", "pip-audit", &words, answers::pip_audit);
     vec![check, audit, old]
-}
-
-type Judged = (Outcome, String, Vec<String>);
-
-fn holes(count: u64) -> Judged {
-    let outcome = if count == 0 { Outcome::Pass } else { Outcome::Fail };
-    (outcome, format!("{count} known holes"), Vec::new())
-}
-
-// Told, and no failure: that something newer exists is no fault.
-fn outdated(names: Vec<&str>) -> Judged {
-    let names: Vec<String> = names.into_iter().map(|name| shown(name.as_bytes())).collect();
-    (Outcome::Pass, format!("{} packages have a newer version", names.len()), names)
-}
-
-fn json(ended: &Ended) -> Option<Value> {
-    serde_json::from_slice(&ended.stdout.text()).ok()
 }
 
 fn run(place: &Place<'_>, program: Program) -> std::io::Result<Ended> {
@@ -142,54 +93,59 @@ fn missing(name: &str, program: &str) -> Part {
     Part::new(name, Outcome::Error, format!("{program} is not there, so nothing is known; install it"))
 }
 
-fn tool_with(
-    place: &Place<'_>,
-    name: &str,
-    program: &str,
-    words: &[&str],
-    judge: &dyn Fn(&Ended) -> Option<Judged>,
-) -> Part {
+fn tool_with(place: &Place<'_>, name: &str, program: &str, words: &[&str], understand: Understand) -> Part {
     let Some(file) = (place.find)(program) else { return missing(name, program) };
     let words = std::iter::once(file.into_os_string()).chain(words.iter().map(OsString::from));
-    judged(name, run(place, Program::Argv(words.collect())), judge)
+    judged(name, run(place, Program::Argv(words.collect())), understand)
 }
 
-fn judged(name: &str, ended: std::io::Result<Ended>, judge: &dyn Fn(&Ended) -> Option<Judged>) -> Part {
+type Understand = fn(&Answer<'_>) -> Result<Judged, Unknown>;
+
+fn judged(name: &str, ended: std::io::Result<Ended>, understand: Understand) -> Part {
     let ended = match ended {
         Err(error) => return Part::new(name, Outcome::Error, format!("could not be started: {error}")),
         Ok(ended) => ended,
     };
-    let known = if ended.timed_out || ended.interrupted { None } else { judge(&ended) };
+    let (stdout, stderr) = (ended.stdout.text(), ended.stderr.text());
+    let answer = Answer { exit: ended.exit, stdout: &stdout, stderr: &stderr };
+    let known = match ended.timed_out || ended.interrupted {
+        true => Err(String::new()),
+        false => understand(&answer),
+    };
     match known {
-        Some((outcome, reason, subjects)) => {
-            let finding = |subject: String| Finding {
-                subject: Name(subject.into_bytes()),
-                line: None,
-                what: name.to_owned(),
+        Ok(judged) => {
+            let finding = |(subject, what): (String, String)| {
+                let subject = Name(subject.into_bytes());
+                Finding { subject, line: None, what: if what.is_empty() { name.to_owned() } else { what } }
             };
             Part {
                 name: name.to_owned(),
-                outcome,
-                reason,
-                findings: subjects.into_iter().take(super::MAX_FINDINGS).map(finding).collect(),
+                outcome: judged.outcome,
+                reason: judged.reason,
+                findings: judged.found.into_iter().take(super::MAX_FINDINGS).map(finding).collect(),
             }
         }
-        None => {
+        Err(why) => {
             let last = shown(&ended.stderr.last_lines(1));
-            let text =
-                format!("it {} without an answer, so nothing is known (offline?): {last}", ended.how());
+            let why = if why.is_empty() { last } else { why };
+            let text = format!("it {} without an answer, so nothing is known: {why}", ended.how());
             Part::new(name, Outcome::Error, text.trim_end_matches(": ").to_owned())
         }
     }
 }
 
 fn by_status(command: &str, ended: std::io::Result<Ended>) -> Part {
-    judged(&shown(command.as_bytes()), ended, &|ended| match ended.exit {
-        Some(0) => Some((Outcome::Pass, "exited with 0".to_owned(), Vec::new())),
+    judged(&shown(command.as_bytes()), ended, |answer| match answer.exit {
+        Some(0) => {
+            Ok(Judged { outcome: Outcome::Pass, reason: "exited with 0".to_owned(), found: Vec::new() })
+        }
         // what a shell says of a program that is not there, or no program
-        Some(126 | 127) | None => None,
+        Some(126 | 127) | None => Err(String::new()),
         Some(status) => {
-            Some((Outcome::Fail, format!("exited with {status}"), vec![shown(&ended.stdout.last_lines(1))]))
+            let mut lines = answer.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            let found = lines.next_back().map(|line| (shown(line), String::new()));
+            let reason = format!("exited with {status}");
+            Ok(Judged { outcome: Outcome::Fail, reason, found: found.into_iter().collect() })
         }
     })
 }

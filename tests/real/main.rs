@@ -12,6 +12,7 @@ mod damage;
 mod databases;
 mod drill;
 mod env;
+mod faults;
 mod fidelity;
 mod golden;
 mod hostile;

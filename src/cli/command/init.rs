@@ -21,7 +21,7 @@ use crate::store::{Key, Store};
 /// Make a repository
 ///
 /// The directory must be empty or not exist. The key that signs this host's snapshots is made too, unless
-/// there is one already.
+/// there is one already. With --plan and no repository named, only the plan is written.
 #[derive(clap::Args)]
 pub struct InitArgs {
     /// Also write a first plan for the application in this directory, from what is found there
@@ -35,6 +35,18 @@ pub struct InitArgs {
 /// If there is a repository already, or none can be made.
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
     let planned = args.plan.as_deref().map(first_plan).transpose()?;
+    let is_named = context.location_source().is_some()
+        || context.load_plan().is_ok_and(|plan| plan.repository.location.is_some());
+    if let (Some((path, text)), false) = (&planned, is_named) {
+        write_plan(path, text, context)?;
+        if context.json() {
+            context.document(&object! {"plan": Name::from(path.as_os_str())})?;
+        } else {
+            context
+                .say("no repository was named, so none was made: lifeboat init --repo DIRECTORY makes one");
+        }
+        return Ok(Exit::Done);
+    }
     let location = context.location()?;
     let shown_location = Name::from(location.as_os_str()).shown();
     if LocalStore::open(&location).size(&Key::repository()).is_ok() {

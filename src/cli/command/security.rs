@@ -149,6 +149,9 @@ fn show(found: &[Part], context: &Context) -> Result<Exit, CommandError> {
         (false, true) => (Outcome::Error, Exit::Inconclusive),
         (false, false) => (Outcome::Pass, Exit::Done),
     };
+    let wrong = found.iter().filter(|part| part.outcome != Outcome::Pass);
+    let wrong: Vec<String> = wrong.map(|part| format!("{}: {}", part.name, part.reason)).collect();
+    context.outcome(format!("security: {}", verdict.word()), wrong);
     if context.json() {
         context.document(&object! {"verdict": verdict, "parts": found})?;
         return Ok(exit);

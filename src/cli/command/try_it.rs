@@ -309,6 +309,7 @@ impl Trial<'_> {
             Verdict::Fail | Verdict::Inconclusive => None,
         };
         run.self_test = score.iter().flat_map(Score::recorded).collect();
+        run.not_tested.extend(score.iter().flat_map(Score::unjudged));
         evidence::append(repo, key, &mut run)?;
         if let Some(path) = &args.html {
             let page = render::html(&run, std::slice::from_ref(&run))

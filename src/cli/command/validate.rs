@@ -10,6 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
 use crate::plan::{self, Plan, PlanError};
+use crate::sys::names::user_with_groups;
 
 /// Check that the plan can be read
 ///
@@ -49,9 +50,15 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
         other => other?,
     };
     let file = Name::from(plan.file().as_os_str());
+    let missing = not_here(&plan);
     if context.json() {
-        context.document(&object! {"file": file, "valid": true, "problems": [] as [(); 0]})?;
+        context.document(
+            &object! {"file": file, "valid": true, "problems": [] as [(); 0], "not_here": missing},
+        )?;
         return Ok(Exit::Done);
+    }
+    for text in &missing {
+        context.warn("not-here", text);
     }
     let count = |number: usize, noun| size::plural(number as u64, noun);
     context.print(&format!(
@@ -63,6 +70,20 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
         count(plan.runbook.len(), "runbook"),
     ))?;
     Ok(Exit::Done)
+}
+
+// What the plan names and this host has not: no fault of the plan, which may be written for another.
+fn not_here(plan: &Plan) -> Vec<String> {
+    let mut found = Vec::new();
+    let root = plan.root();
+    if !root.is_dir() {
+        found
+            .push(format!("app.root: {} is no directory of this host", Name::from(root.as_os_str()).shown()));
+    }
+    if let Some(user) = plan.app.user.as_deref().filter(|user| user_with_groups(user).is_none()) {
+        found.push(format!("app.user: this host knows no user {}", shown(user.as_bytes())));
+    }
+    found
 }
 
 /// Show every setting and where it comes from

@@ -258,7 +258,7 @@ fn kind(session: &[&Activity]) -> String {
         let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
         words.insert(first + letters.as_str());
     }
-    for often in ["Quarterly", "Monthly", "Weekly", "Daily"] {
+    for often in ["Quarterly", "Monthly", "Weekly", "Daily", "Maintenance"] {
         if words.contains(often) {
             return often.to_owned();
         }

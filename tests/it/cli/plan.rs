@@ -131,3 +131,59 @@ fn health_is_a_table() {
     assert_eq!(env.run(["health"]).code, 22);
     assert_eq!(env.run(["health", "c"]).code, 2);
 }
+
+#[test]
+fn what_would_break_a_sandbox_or_leads_nowhere_is_told() {
+    let env = TestEnv::empty();
+    let wrong = |text: &str, words: &str| {
+        env.write("app/lifeboat.toml", text);
+        let run = env.run(["validate", "-c", "app/lifeboat.toml"]);
+        assert_eq!(run.code, 2, "{text}: {}", run.stderr);
+        assert!(run.stderr.contains(words), "{words} is not in\n{}", run.stderr);
+    };
+    wrong("[drill]\nwritable = [\"/\"]\n", ":2:13: the whole system cannot be writable");
+    wrong("[drill]\nwritable = [\"/opt/x\", \"var/x\"]\n", "var/x is no absolute path");
+    wrong("[drill]\nhide = [\"/opt/../etc\"]\n", "/opt/../etc is no absolute path");
+    wrong(&format!("[drill]\nwritable = [{:?}]\n", env.arg("app")), "is the application's tree");
+    for above in [env.arg("").trim_end_matches('/'), "/", &env.arg("app")] {
+        wrong(&format!("[drill]\nhide = [{above:?}]\n"), "holds the application's tree");
+    }
+    wrong("[[check]]\nname = \"p\"\nport = 99999\n", "99999 is no port: ports go from 1 to 65535");
+    wrong("[[check]]\nname = \"p\"\nport = 0\n", "0 is no port");
+    wrong("[[check]]\nname = \"p\"\nport = \"db:99999\"\n", "db:99999 is no host:port");
+    wrong(
+        "[runbook.a]\nsteps = [{ command = \"true\", may_be_unjudged = true }]\n",
+        "one of Lifeboat's operations",
+    );
+    let good = "[drill]\nwritable = [\"/opt/x\"]\nhide = [\"/etc/secret\"]\n[[check]]\nname = \"p\"\nport = \"db:5432\"\n";
+    env.write("app/lifeboat.toml", good);
+    env.ok(["validate", "-c", "app/lifeboat.toml"]);
+
+    env.write("app/lifeboat.toml", "[app]\nroot = \"nowhere\"\nuser = \"nobody-like-this\"\n");
+    let run = env.run(["validate", "-c", "app/lifeboat.toml"]);
+    assert_eq!(run.code, 0, "a plan may be written for another host");
+    for words in
+        ["app.root: ", "nowhere is no directory of this host", "this host knows no user nobody-like-this"]
+    {
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
+    assert_eq!(env.json(["validate", "-c", "app/lifeboat.toml"])["not_here"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_plan_is_written_without_a_repository() {
+    let env = TestEnv::empty();
+    env.write("app/run_tests.sh", "exit 0\n");
+    let init = |words: &[&str]| {
+        let mut command = env.command();
+        command.env_remove("LIFEBOAT_REPOSITORY").arg("init").args(words);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = init(&["--plan", "app"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("no repository was named, so none was made"), "{said}");
+    assert!(env.path("app/lifeboat.toml").is_file() && !env.path("keys/writer").exists());
+    assert_eq!(init(&["--plan", "app"]).0, Some(1), "it is never overwritten");
+    assert_eq!(init(&[]).0, Some(2));
+}

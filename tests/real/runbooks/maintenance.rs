@@ -58,6 +58,15 @@ fn a_maintenance_begins_is_seen_and_ends_with_what_has_changed() {
     let scenarios: Vec<String> =
         app.records().iter().map(|r| r["scenario"].as_str().unwrap().to_owned()).collect();
     assert_eq!(scenarios, ["maintenance begin", "maintenance end", "maintenance end"]);
+
+    // the log has it as one session, with both ends of which one failed, and what was done between
+    let log = app.lifeboat(&["log", "export", "--format", "markdown"]).ok().stdout;
+    let mut sessions =
+        log.split("## Maintenance Session: ").filter(|text| text.contains("maintenance begin"));
+    let session = sessions.next().unwrap();
+    assert!(sessions.next().is_none(), "{log}");
+    assert_eq!(session.matches("aura, maintenance end").count(), 2, "{log}");
+    assert!(session.contains("**Type**: Maintenance\n") && session.contains("**Status**: Partial"), "{log}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Runbooks by the real program: each kind of step, each thing that a failure does, people, times, locks, records.
 
 mod maintenance;
-mod sample;
+pub mod sample;
 mod schedule;
 mod steps;
 

@@ -126,6 +126,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     drop(observer);
     if let Some(score) = &score {
         run.self_test = score.recorded();
+        run.not_tested.extend(score.unjudged());
     }
     evidence::append(&repo, &key, &mut run)?;
     write_forms(args, &run, &past)?;

@@ -48,7 +48,7 @@ pub fn run(args: &ActionsArgs, context: &Context) -> Result<Exit, CommandError> 
     context.print(&table(&found, args.all, context))?;
     let overdue = found.iter().filter(|action| action.is_overdue(now)).count() as u64;
     if overdue > 0 {
-        context.say(&format!("{} overdue", size::plural(overdue, "action")));
+        context.say(format!("{} overdue", size::plural(overdue, "action")));
     }
     Ok(Exit::Done)
 }

@@ -159,9 +159,12 @@ fn of_act(logged: &Logged, record: &Record, run: Option<&Evidence>, said: &[Said
     };
     let passed = run.verdict == Verdict::Pass;
     let often = due::name_of(run.kind, &run.scenario).or_else(|| run.scenario.split(' ').next());
+    // what failed has neither begun nor ended a maintenance
+    let well = passed || run.is_open();
     let bound = match run.scenario.as_str() {
-        "maintenance begin" => Some(Bound::Begin(run.app.clone())),
-        "maintenance end" | "maintenance abort" => Some(Bound::End(run.app.clone())),
+        "maintenance begin" if well => Some(Bound::Begin(run.app.clone())),
+        "maintenance end" if well => Some(Bound::End(run.app.clone())),
+        "maintenance abort" => Some(Bound::End(run.app.clone())),
         _ => None,
     };
     Activity {

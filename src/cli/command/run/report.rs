@@ -22,6 +22,7 @@ pub fn mark(step: &Step) -> &'static str {
         Result::Pass => "pass",
         Result::Fail => "FAIL",
         Result::Skip if step.is_open() => "open",
+        Result::Skip if step.is_excused() => "unknown",
         Result::Skip => "skip",
         Result::Error => "ERROR",
     }
