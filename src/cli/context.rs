@@ -21,7 +21,7 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
 use crate::format::snapshot::Tombstone;
-use crate::logbook::{self, Act, TOMBSTONES_FIELD};
+use crate::logbook::{self, ACCEPTED_FIELD, Act, TOMBSTONES_FIELD};
 use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
@@ -293,7 +293,7 @@ impl Context {
         }
         let key = self.writer_key(repo)?;
         let ids: Vec<_> = older.snapshots.iter().map(|(id, _)| *id).collect();
-        self.forget(repo, &key, &ids, Some(Name::from(ACCEPTED)))?;
+        self.forget_as(repo, &key, &ids, Some(Name::from(ACCEPTED)), true)?;
         if let Some(state) = self.seen_of(repo) {
             let failed = |error| CommandError::of(Exit::Failed, &error);
             witness::accept(repo, &state).map_err(failed)?;
@@ -313,6 +313,17 @@ impl Context {
         snapshots: &[SnapshotId],
         why: Option<Name>,
     ) -> Result<(), CommandError> {
+        self.forget_as(repo, key, snapshots, why, false)
+    }
+
+    fn forget_as(
+        &self,
+        repo: &Repo,
+        key: &WriterKey,
+        snapshots: &[SnapshotId],
+        why: Option<Name>,
+        are_gone: bool,
+    ) -> Result<(), CommandError> {
         if snapshots.is_empty() {
             return Ok(());
         }
@@ -331,8 +342,11 @@ impl Context {
             tombstones.insert(snapshot, repo.forget(&tombstone)?);
         }
         let reason = why.as_ref().map(Name::shown);
-        let body =
+        let mut body =
             serde_json::json!({"snapshots": snapshots, "reason": reason, TOMBSTONES_FIELD: tombstones});
+        if are_gone {
+            body[ACCEPTED_FIELD] = true.into();
+        }
         self.record(repo, key, "forget", body);
         Ok(())
     }
