@@ -21,7 +21,7 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
 use crate::format::snapshot::Tombstone;
-use crate::logbook::{self, Act, TOMBSTONES_FIELD};
+use crate::logbook::{self, ACCEPTED_FIELD, Act, TOMBSTONES_FIELD};
 use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
@@ -30,7 +30,7 @@ use crate::state::State;
 use crate::store::Store;
 use crate::store::local::LocalStore;
 use crate::sys::host;
-use crate::witness::{self, Older, WitnessError};
+use crate::witness::{self, Look, Older, WitnessError};
 
 /// Results on stdout: large blocks, written past the line buffering of the standard library.
 pub type Out = BufWriter<File>;
@@ -241,17 +241,25 @@ impl Context {
         }
         let state = self.seen_of(repo);
         // without a memory a logbook without any snapshot speaks for itself; to ask it every time would take too long
-        let older = match &state {
-            None if !repo.snapshot_ids()?.is_empty() => Ok(None),
+        let look = match &state {
+            None if !repo.snapshot_ids()?.is_empty() => Ok(Look { older: None, kept: Ok(()) }),
             state => witness::look(repo, state.as_ref()),
         };
-        let older = match older {
+        let older = match look {
             Err(WitnessError::Repo(error)) => return Err(error.into()),
             Err(error) => {
-                self.warn("not-remembered", &format!("what this host has seen of the repository: {error}"));
+                self.not_remembered(&error);
                 None
             }
-            Ok(older) => older,
+            Ok(look) => {
+                // who only reads may be somewhere where nothing can be written, as on a rescue system
+                if let Err(error) = look.kept.as_ref()
+                    && !error.is_no_place()
+                {
+                    self.not_remembered(error);
+                }
+                look.older
+            }
         };
         if let Some(older) = &older {
             self.warn("older-repository", &format!("{older}\n  next: {PUT_BACK}"));
@@ -285,7 +293,7 @@ impl Context {
         }
         let key = self.writer_key(repo)?;
         let ids: Vec<_> = older.snapshots.iter().map(|(id, _)| *id).collect();
-        self.forget(repo, &key, &ids, Some(Name::from(ACCEPTED)))?;
+        self.forget_as(repo, &key, &ids, Some(Name::from(ACCEPTED)), true)?;
         if let Some(state) = self.seen_of(repo) {
             let failed = |error| CommandError::of(Exit::Failed, &error);
             witness::accept(repo, &state).map_err(failed)?;
@@ -305,6 +313,17 @@ impl Context {
         snapshots: &[SnapshotId],
         why: Option<Name>,
     ) -> Result<(), CommandError> {
+        self.forget_as(repo, key, snapshots, why, false)
+    }
+
+    fn forget_as(
+        &self,
+        repo: &Repo,
+        key: &WriterKey,
+        snapshots: &[SnapshotId],
+        why: Option<Name>,
+        are_gone: bool,
+    ) -> Result<(), CommandError> {
         if snapshots.is_empty() {
             return Ok(());
         }
@@ -323,19 +342,28 @@ impl Context {
             tombstones.insert(snapshot, repo.forget(&tombstone)?);
         }
         let reason = why.as_ref().map(Name::shown);
-        let body =
+        let mut body =
             serde_json::json!({"snapshots": snapshots, "reason": reason, TOMBSTONES_FIELD: tombstones});
+        if are_gone {
+            body[ACCEPTED_FIELD] = true.into();
+        }
         self.record(repo, key, "forget", body);
         Ok(())
     }
 
     // What was just written is the newest that this host has seen.
     fn remember(&self, repo: &Repo) {
-        if let Some(state) = self.seen_of(repo)
-            && let Err(error) = witness::look(repo, Some(&state))
-        {
-            self.warn("not-remembered", &format!("what this host has seen of the repository: {error}"));
+        let Some(state) = self.seen_of(repo) else { return };
+        match witness::look(repo, Some(&state)) {
+            Err(error) => self.not_remembered(&error),
+            Ok(Look { kept: Err(error), .. }) => self.not_remembered(&error),
+            Ok(_) => {}
         }
+    }
+
+    fn not_remembered(&self, error: &dyn std::error::Error) {
+        let text = format!("what this host has seen of the repository could not be kept: {error}");
+        self.warn("not-remembered", &text);
     }
 
     /// The file with the writer's key.

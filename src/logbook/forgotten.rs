@@ -30,6 +30,13 @@ pub fn removed(logbook: &Logbook) -> BTreeSet<SnapshotId> {
     prunes.flat_map(|(_, record)| told(record, "removed_snapshots")).collect()
 }
 
+/// The snapshots that were gone when they were forgotten, which somebody accepted.
+pub fn accepted(logbook: &Logbook) -> BTreeSet<SnapshotId> {
+    let is_accepted = |record: &Record| record.body.get(super::ACCEPTED_FIELD).is_some_and(|it| it == true);
+    let acts = logbook.trusted().filter(|(_, record)| record.kind == "forget" && is_accepted(record));
+    acts.flat_map(|(_, record)| told(record, "snapshots")).collect()
+}
+
 fn told(record: &Record, field: &str) -> BTreeSet<SnapshotId> {
     let ids = record.body.get(field).and_then(|ids| ids.as_array()).into_iter().flatten();
     ids.filter_map(|id| SnapshotId::from_hex(id.as_str()?).ok()).collect()

@@ -44,6 +44,14 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// True if nothing can be written there by whoever runs this, as on a system that is read-only.
+    pub fn is_no_place(&self) -> bool {
+        let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
+    }
+}
+
 /// What is remembered of one application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {

@@ -113,3 +113,13 @@ fn plans_and_sessions_of_the_first_repositories_have_random_names() {
     assert_eq!(codes(&fixture.memory), [""; 0]);
     assert_eq!(repo.prune_plans().unwrap().len(), 2);
 }
+
+#[test]
+fn a_forgotten_snapshot_is_missed_until_a_prune_removed_it() {
+    let (fixture, _) = world();
+    let snapshot = open_repo(fixture.memory.clone()).forgotten_ids().unwrap().into_iter().next().unwrap();
+    fixture.memory.tamper(&Key::document(snapshot), None);
+    assert!(codes(&fixture.memory).contains(&"document-missing"), "{:?}", codes(&fixture.memory));
+    told(&fixture, "prune", serde_json::json!({"removed_snapshots": [snapshot]}));
+    assert!(!codes(&fixture.memory).contains(&"document-missing"), "{:?}", codes(&fixture.memory));
+}

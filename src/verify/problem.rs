@@ -305,15 +305,12 @@ impl Problem {
             | Self::Older { .. } => Severity::DataLoss,
             Self::PackUnindexed { needed: false, .. }
             | Self::DocumentUnfinished { .. }
-            | Self::SignatureTouched { .. }
             | Self::TakenTogether { .. }
             | Self::PacksInexact { .. }
             | Self::TombstoneUnrecorded { .. }
             | Self::ObjectUnknown { .. } => Severity::Notice,
             Self::Logbook(fault) => match fault.kind {
-                logbook::FaultKind::Forked | logbook::FaultKind::Unfinished | logbook::FaultKind::Touched => {
-                    Severity::Notice
-                }
+                logbook::FaultKind::Forked | logbook::FaultKind::Unfinished => Severity::Notice,
                 _ => Severity::Degraded,
             },
             _ => Severity::Degraded,

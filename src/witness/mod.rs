@@ -32,12 +32,21 @@ pub enum WitnessError {
     State(#[from] StateError),
 }
 
+/// What a look at a repository gives.
+#[derive(Debug)]
+pub struct Look {
+    /// What is missing, if anything is.
+    pub older: Option<Older>,
+    /// Whether what is new is remembered now.
+    pub kept: Result<(), StateError>,
+}
+
 /// Compares the repository with what this host has seen of it, and remembers what is new. Without a place to remember,
 /// the logbook alone is asked. What is missing stays remembered until it is back or [`accept`]ed.
 ///
 /// # Errors
-/// If the repository cannot be listed, or what is remembered can be neither read nor written.
-pub fn look(repo: &Repo, state: Option<&State>) -> Result<Option<Older>, WitnessError> {
+/// If the repository cannot be listed, or what is remembered cannot be read.
+pub fn look(repo: &Repo, state: Option<&State>) -> Result<Look, WitnessError> {
     let before = match state {
         Some(state) => state.read::<Seen>(FILE)?.unwrap_or_default(),
         None => Seen::default(),
@@ -46,13 +55,12 @@ pub fn look(repo: &Repo, state: Option<&State>) -> Result<Option<Older>, Witness
     // records before documents: a document is there before the record that tells of it
     let records = now.follow(repo)?;
     let snapshots = now.compare(repo)?;
-    if let Some(state) = state
-        && now != before
-    {
-        keep(state, &before, &now)?;
-    }
+    let kept = match state {
+        Some(state) if now != before => keep(state, &before, &now),
+        _ => Ok(()),
+    };
     let older = Older { snapshots, records };
-    Ok((!older.is_empty()).then_some(older))
+    Ok(Look { older: (!older.is_empty()).then_some(older), kept })
 }
 
 /// Takes the repository as it is for the newest: what is gone is remembered no longer.

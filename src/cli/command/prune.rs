@@ -1,11 +1,14 @@
 //! `prune`: remove what no snapshot needs.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::base::Exit;
 use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::format::record::PlanState;
 use crate::logbook::PLANS_FIELD;
 use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, run as prune};
 
@@ -69,6 +72,11 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut body = outcome_json(&outcome);
     let plans = repo.prune_plans()?;
     body[PLANS_FIELD] = plans.iter().map(|(key, _)| key.stem()).collect();
+    // a prune that was cut off before its record told of none of those that it removed
+    let earlier =
+        plans.iter().filter(|(_, plan)| plan.state == PlanState::Done).flat_map(|(_, plan)| &plan.documents);
+    let removed: BTreeSet<_> = outcome.removed.iter().chain(earlier).collect();
+    body["removed_snapshots"] = json!(removed);
     context.record(&repo, &key, "prune", body);
     show_outcome(&outcome, context)?;
     Ok(Exit::Done)

@@ -11,9 +11,10 @@ use super::seen::{Seen, unreadable};
 use super::stages::{SessionSeen, Stages, View, open_sessions, stages};
 use super::{Options, Result, history, reindex, shared};
 use crate::base::event::Observer;
-use crate::base::id::{ChunkId, PackId};
+use crate::base::id::{ChunkId, PackId, SnapshotId};
 use crate::format::pack;
 use crate::format::record::{MAX_SMALL, Session};
+use crate::logbook;
 use crate::repo::load::{Loaded, read_table_of};
 use crate::repo::{ChunkIndex, Repo, RepoError};
 use crate::store::{Key, Kind, ObjectInfo, StoreError};
@@ -43,7 +44,7 @@ fn propose_as(mode: Mode, repo: &Repo, options: &Options, observer: &dyn Observe
         return Ok(proposal);
     }
     proposal.ground.memory = Memory { records: recorded.newest, ..memory };
-    proposal.remember_removed(&seen);
+    proposal.remember_removed(repo, &seen)?;
     // packs after documents, once: what a document needs is in the listing or missing
     let indexes = repo.store().list(Kind::Index)?;
     proposal.ground.listed = reindex::listing(&repo.store().list(Kind::Packs)?);
@@ -87,17 +88,25 @@ impl Proposal {
         proposal
     }
 
-    // A removed snapshot is forgotten for good when no document names it any more.
-    fn remember_removed(&mut self, seen: &Seen) {
+    // A removed snapshot is forgotten for good when no document names it any more and a signed record tells that it was
+    // removed: a prune that was cut off before its record has left no other trace of that than its plan.
+    fn remember_removed(&mut self, repo: &Repo, seen: &Seen) -> Result<()> {
         let mut named: BTreeSet<_> =
             seen.documents().flat_map(|(_, d)| d.previous.into_iter().chain(d.parent)).collect();
         // and no plan
         named.extend(&self.ground.memory.snapshots);
         let gone = seen.based_on.tombstones.difference(&seen.based_on.documents);
-        let known = self.ground.memory.removed.iter().chain(gone.clone());
-        self.ground.removed = known.filter(|id| named.contains(id)).copied().collect();
+        let known: BTreeSet<_> = self.ground.memory.removed.iter().chain(gone.clone()).copied().collect();
+        let is_named = |id: &SnapshotId| named.contains(id);
+        let told = if known.iter().all(is_named) {
+            BTreeSet::new()
+        } else {
+            logbook::removed(&logbook::read(repo)?)
+        };
+        self.ground.removed = known.into_iter().filter(|id| is_named(id) || !told.contains(id)).collect();
         self.ground.lone_tombstones =
             gone.filter(|id| self.ground.memory.removed.contains(id)).copied().collect();
+        Ok(())
     }
 }
 

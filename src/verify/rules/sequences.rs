@@ -34,6 +34,14 @@ pub fn check(
             },
         }
     }
+    // forgotten is not removed: until a prune does that, it can be taken back
+    let removed = removed(repo, logbook)?;
+    let damaged: BTreeSet<SnapshotId> = found.iter().filter_map(damaged_document).collect();
+    for id in repo.forgotten_ids()? {
+        if !by_id.contains_key(&id) && !removed.contains(&id) && !damaged.contains(&id) {
+            gone.insert(id, "its tombstone".to_owned());
+        }
+    }
     for (_, record) in logbook.trusted().filter(|(_, record)| record.kind == "snapshot") {
         let told = record.body.get("snapshot").and_then(|s| SnapshotId::from_hex(s.as_str()?).ok());
         if let Some(id) = told.filter(|id| !by_id.contains_key(id) && !explained.contains(id)) {
@@ -76,18 +84,29 @@ fn together(one: &Document, two: &Document) -> bool {
 
 /// Snapshots that are known to be gone for a reason, or whose damage is reported already.
 fn explained(repo: &Repo, logbook: &Logbook, found: &[Problem]) -> Result<BTreeSet<SnapshotId>> {
-    let mut explained = repo.forgotten_ids()?;
+    let mut explained = removed(repo, logbook)?;
+    explained.extend(repo.forgotten_ids()?);
+    explained.extend(crate::logbook::forgotten(logbook));
+    explained.extend(found.iter().filter_map(damaged_document));
+    Ok(explained)
+}
+
+/// Snapshots whose documents prunes removed, or whose loss was accepted.
+fn removed(repo: &Repo, logbook: &Logbook) -> Result<BTreeSet<SnapshotId>> {
+    let mut removed = crate::logbook::removed(logbook);
+    removed.extend(crate::logbook::accepted(logbook));
     // a plan that cannot be read is another rule's problem
     for (_, plan) in repo.prune_plans().unwrap_or_default() {
-        explained.extend(plan.documents);
+        removed.extend(plan.documents);
     }
-    explained.extend(crate::logbook::forgotten(logbook));
-    for problem in found {
-        if let Problem::DocumentDamaged { snapshot, .. } = problem {
-            explained.insert(*snapshot);
-        }
+    Ok(removed)
+}
+
+fn damaged_document(problem: &Problem) -> Option<SnapshotId> {
+    match problem {
+        Problem::DocumentDamaged { snapshot, .. } => Some(*snapshot),
+        _ => None,
     }
-    Ok(explained)
 }
 
 /// A record that a document saw must still be there.
