@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags};
 
+use super::moment::moment;
 use super::types::RollbackError;
 use crate::base::Name;
 
@@ -19,8 +20,10 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), RollbackError> {
         let path = Name::from(path.as_os_str());
         move |source: io::Error| RollbackError::Io { act, path, source }
     };
+    moment("before the exchange");
     rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
         .map_err(|error| failed("exchange the names of", one)(error.into()))?;
+    moment("the exchange");
     let Some(parent) = one.parent() else { return Ok(()) };
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the directory", parent))
 }
@@ -34,6 +37,12 @@ pub fn probe(parent: &Path) -> io::Result<()> {
     let (one, other) = (make()?, make()?);
     rustix::fs::renameat_with(CWD, one.path(), CWD, other.path(), RenameFlags::EXCHANGE)?;
     Ok(())
+}
+
+/// Whether a directory lies on an overlay file system.
+pub fn is_overlay(path: &Path) -> bool {
+    const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == OVERLAY)
 }
 
 /// Whether files of this directory can share blocks, by trying it with two small ones.

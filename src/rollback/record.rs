@@ -11,13 +11,13 @@ use crate::evidence::{
 };
 
 /// Writes the record, and says what came of it.
-pub fn outcome(run: Run<'_>, ended: Ended) -> Outcome {
+pub fn outcome(run: &Run<'_>, ended: Ended) -> Outcome {
     let is_done = ended == Ended::Done;
     let (before, snapshot) = (run.journal.safety, run.journal.snapshot);
     let after = if is_done { snapshot } else { None };
     let kept =
         (is_done && run.journal.way == Way::Exchange).then(|| PathBuf::from(run.journal.beside.as_os_str()));
-    let mut evidence = of(&run, &ended, after);
+    let mut evidence = of(run, &ended, after);
     let recorded = evidence::append(run.subject.repo, run.subject.key, &mut evidence);
     let not_recorded = recorded.err().map(|error| error.to_string());
     Outcome { ended, evidence, not_recorded, before, after, downtime: run.downtime, kept }

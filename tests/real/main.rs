@@ -20,5 +20,6 @@ mod interop;
 mod layering;
 mod notifications;
 mod rollback;
+mod rollback_systems;
 mod runbooks;
 mod sample;
