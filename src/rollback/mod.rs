@@ -32,6 +32,7 @@ use journal::{Journal, Kept, Stage, Standing};
 use run::Run;
 
 pub use choose::SAFETY_TAG;
+pub use propose::other_schemas;
 pub use save::save;
 pub use types::{
     DatabaseFate, Direction, Ended, Goal, Obstacle, Options, Outcome, Pending, Proposal, RollbackError,

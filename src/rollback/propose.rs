@@ -17,6 +17,7 @@ use crate::catalog::live::{self, LiveError, diff_live_but};
 use crate::catalog::paths::{Part, absolute};
 use crate::database::{Facts, sqlite};
 use crate::format::manifest::ROOT;
+use crate::format::snapshot::{Database, Document};
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::service::Service;
@@ -316,4 +317,16 @@ fn databases(
         found.push(DatabaseFate { path, kept, differences });
     }
     found
+}
+
+/// The databases of the tree whose schema is another than the snapshot's.
+pub fn other_schemas(subject: &Subject<'_>, document: &Document) -> Vec<Name> {
+    let root = subject.plan.root();
+    let is_other = |saved: &&Database| {
+        let path = Path::new(saved.path.as_os_str());
+        path.starts_with(&root)
+            && sqlite::look(path)
+                .is_ok_and(|live| saved.schema != live.schema || saved.user_version != live.user_version)
+    };
+    document.databases.iter().filter(is_other).map(|saved| saved.path.clone()).collect()
 }
