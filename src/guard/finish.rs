@@ -246,15 +246,6 @@ impl Guard<'_> {
 
     fn snapshot_facts(&self) -> Option<SnapshotFacts> {
         let document = self.subject.repo.document(self.armed.before).ok()?;
-        Some(SnapshotFacts {
-            id: self.armed.before.to_hex(),
-            taken_at: document.started,
-            consistent_at: document.databases.iter().map(|database| database.at).min(),
-            files: document.statistics.files,
-            bytes: document.statistics.bytes,
-            root_hash: None,
-            repository: document.repository,
-            same_as_last_drill: false,
-        })
+        Some(facts::of_snapshot(self.armed.before, &document))
     }
 }

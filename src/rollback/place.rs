@@ -101,7 +101,7 @@ fn of_tree(root: &Path) -> Vec<Obstacle> {
             "give --in-place",
         )),
         Ok(_) => {
-            if let Err(error) = probe(parent) {
+            if let Err(error) = probe(parent, root.file_name().unwrap_or_default()) {
                 found.push(in_place(
                     format!("names cannot be exchanged in {parent_shown}: {error}"),
                     "run it as a user who may write there, or give --in-place",

@@ -1,5 +1,6 @@
 //! Cut off at each step: the tree is the old one or the new one, and whoever comes later brings it to an end.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -48,6 +49,7 @@ struct World {
     state: State,
     to: SnapshotId,
     good: Print,
+    round: Cell<usize>,
 }
 
 impl World {
@@ -72,7 +74,8 @@ impl World {
         let plan = Plan::load(&root.join("lifeboat.toml")).unwrap();
         let state = State::of(&dir.path().join("state"), &root);
         let good = print_of(&root);
-        let mut world = Self { dir, repo, key, plan, state, to: SnapshotId([0; 32]), good };
+        let mut world =
+            Self { dir, repo, key, plan, state, to: SnapshotId([0; 32]), good, round: Cell::new(0) };
         world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
         if let Some(service) = world.service() {
             service.start(&Quiet).unwrap();
@@ -134,7 +137,7 @@ impl World {
     fn go(&self, options: &Options) -> Ended {
         let subject = self.subject();
         let proposal = propose(&subject, options, &Quiet).unwrap();
-        perform(&subject, &proposal, options, &Quiet).unwrap().ended
+        unlocked(|| perform(&subject, &proposal, options, &Quiet)).ended
     }
 
     fn options(&self, goal: Goal, way: Way) -> Options {
@@ -148,24 +151,26 @@ impl World {
     }
 
     /// Cuts a way off at each of its moments and has it brought to an end in this direction. Returns their names.
-    fn cut(&self, (goal, way): (Goal, Way), direction: Direction, round: &mut usize) -> Vec<&'static str> {
-        for moments in 0.. {
+    fn cut(&self, (goal, way): (Goal, Way), direction: Direction, step: usize) -> Vec<&'static str> {
+        for moments in (0..).step_by(step) {
+            let round = self.round.get();
             let new = match goal {
                 Goal::Undo => {
                     let kept = Kept::read(&self.state).unwrap().expect("a tree to go to");
                     print_of(Path::new(kept.path.as_os_str()))
                 }
                 _ => {
-                    self.change(*round);
+                    self.change(round);
                     self.good.clone()
                 }
             };
-            self.log(*round);
+            self.log(round);
+            self.round.set(round + 1);
             let old = self.print();
             assert_ne!(old, new);
             let (done, seen) = crash_after(moments, || self.go(&self.options(goal, way)));
             let when = format!("{goal:?} {way:?} {direction:?} cut off after {:?}", seen.last());
-            self.assert_live_data(*round, &when);
+            self.assert_live_data(round, &when);
             if let Some(ended) = done {
                 assert_eq!((ended, self.print()), (Ended::Done, new), "{when}");
                 return seen;
@@ -174,7 +179,7 @@ impl World {
             assert!(way == Way::InPlace || found == old || found == new, "{when}: a mixed tree");
             let was_pending = pending(&self.state).unwrap().is_some();
             if was_pending {
-                let outcome = resume(&self.subject(), direction, &Quiet).unwrap();
+                let outcome = unlocked(|| resume(&self.subject(), direction, &Quiet));
                 assert!(!matches!(outcome.ended, Ended::Broken { .. }), "{when}: {:?}", outcome.ended);
             }
             let ended = self.print();
@@ -184,8 +189,7 @@ impl World {
             assert!(Journal::open(&self.state).unwrap().is_none(), "{when}: the journal is there");
             assert!(self.beside() <= 1, "{when}: {} trees are left", self.beside());
             assert!(self.is_well(), "{when}: the service does not run");
-            self.assert_live_data(*round, &when);
-            *round += 1;
+            self.assert_live_data(round, &when);
         }
         unreachable!()
     }
@@ -193,6 +197,17 @@ impl World {
     fn is_well(&self) -> bool {
         self.service().is_none_or(|service| service.state().is_running())
     }
+}
+
+/// What another test of this process starts has our lock too, until it has become another program.
+fn unlocked(act: impl Fn() -> std::result::Result<Outcome, RollbackError>) -> Outcome {
+    for _ in 0..500 {
+        match act() {
+            Err(RollbackError::Locked) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the lock is held");
 }
 
 /// All that is there but live data and what programs make again.
@@ -220,37 +235,43 @@ impl Drop for World {
 
 #[test]
 fn cut_off_at_any_step_an_exchange_is_the_old_tree_or_the_new_one() {
-    let (world, mut round) = (World::new(true), 0);
+    let world = World::new(false);
     for direction in [Direction::Finish, Direction::Revert] {
-        let seen = world.cut((Goal::Snapshot(world.to), Way::Exchange), direction, &mut round);
+        let seen = world.cut((Goal::Snapshot(world.to), Way::Exchange), direction, 1);
         for step in
             ["the new tree is built", "the exchange", "live data has its names", "the journal is removed"]
         {
             assert!(seen.contains(&step), "{seen:?}");
         }
-        round += 1;
+    }
+}
+
+#[test]
+fn cut_off_the_service_is_brought_up_again() {
+    let world = World::new(true);
+    for direction in [Direction::Finish, Direction::Revert] {
+        // all of them without a service: here some will do, as it takes its time to start
+        world.cut((Goal::Snapshot(world.to), Way::Exchange), direction, 6);
     }
 }
 
 #[test]
 fn cut_off_at_any_step_an_undo_is_the_old_tree_or_the_new_one() {
-    let (world, mut round) = (World::new(false), 0);
+    let world = World::new(false);
     world.change(0);
     world.go(&world.options(Goal::Snapshot(world.to), Way::Exchange));
     for direction in [Direction::Finish, Direction::Revert] {
-        let seen = world.cut((Goal::Undo, Way::Exchange), direction, &mut round);
+        let seen = world.cut((Goal::Undo, Way::Exchange), direction, 1);
         assert!(seen.contains(&"the exchange"), "{seen:?}");
-        round += 1;
     }
 }
 
 #[test]
 fn cut_off_at_any_step_a_rewriting_in_place_is_brought_to_an_end() {
-    let (world, mut round) = (World::new(false), 0);
+    let world = World::new(false);
     for direction in [Direction::Finish, Direction::Revert] {
-        let seen = world.cut((Goal::Snapshot(world.to), Way::InPlace), direction, &mut round);
+        let seen = world.cut((Goal::Snapshot(world.to), Way::InPlace), direction, 1);
         assert!(seen.contains(&"what differs is rewritten"), "{seen:?}");
-        round += 1;
     }
 }
 
