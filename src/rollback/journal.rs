@@ -211,7 +211,12 @@ impl Kept {
     /// # Errors
     /// If what is remembered cannot be read.
     pub fn read(state: &State) -> Result<Option<Self>, StateError> {
-        Ok(Self::written(state)?.filter(|kept| inode(Path::new(kept.path.as_os_str())) == Some(kept.inode)))
+        Ok(Self::written(state)?.filter(Self::is_there))
+    }
+
+    /// True if it is still where it was put.
+    pub fn is_there(&self) -> bool {
+        inode(Path::new(self.path.as_os_str())) == Some(self.inode)
     }
 
     /// The one that is remembered, there or not.

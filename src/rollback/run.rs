@@ -281,7 +281,8 @@ impl<'a> Run<'a> {
         if self.journal.way == Way::InPlace {
             return;
         }
-        let earlier = Kept::read(self.subject.state).ok().flatten();
+        // an undo has given it another tree by now, so that it is not asked whether it is there
+        let earlier = Kept::written(self.subject.state).ok().flatten();
         // that of a run that was cut off here is ours
         if let Some(earlier) = earlier.filter(|earlier| earlier.run_id != self.journal.run_id) {
             // written down first: whoever is cut off here leaves it to the one that goes on
@@ -303,7 +304,8 @@ impl<'a> Run<'a> {
             return;
         }
         // one from before that is not needed any more
-        let old = self.journal.earlier.as_ref().filter(|earlier| earlier.path != self.journal.beside);
+        let is_old = |earlier: &&Kept| earlier.path != self.journal.beside && earlier.is_there();
+        let old = self.journal.earlier.as_ref().filter(is_old);
         if let Some(Err(error)) = old.map(|old| clear(Path::new(old.path.as_os_str()))) {
             self.notes.push(causes(&error));
         }
