@@ -9,8 +9,15 @@ use crate::base::time::Timestamp;
 /// speaks of is never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FollowUp {
-    /// The run it speaks of; for a record that is no run, that record's hash in hexadecimal.
+    /// The run it speaks of; for a record that is no run, that record's hash in hexadecimal; empty if it stands
+    /// alone: work that left no other record.
     pub run_id: String,
+    /// How often such work is done: daily, weekly, monthly, quarterly; or emergency.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub occasion: String,
+    /// What people did by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activities: Vec<String>,
     /// What went wrong, and what was done about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issues: Vec<String>,
@@ -26,6 +33,21 @@ pub struct FollowUp {
     /// What is to be done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<Action>,
+    /// Actions, of this run or another, that are closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Closed>,
+}
+
+/// That an action is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Closed {
+    /// The action's id.
+    pub action: String,
+    /// How: done or dropped.
+    pub status: ActionStatus,
+    /// What is said of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Somebody has looked at the record.
@@ -49,11 +71,14 @@ pub struct Action {
     /// Who does it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub owner: String,
-    /// Until when, as people write it, usually a date.
+    /// Until when: a date such as 2026-12-01; records of before may say it otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub due: String,
     /// Whether it is done.
     pub status: ActionStatus,
+    /// What was said when it was closed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Whether an action is done.

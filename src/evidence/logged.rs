@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 
+use super::actions;
 use super::follow_up::FollowUp;
 use super::record::{Evidence, Kind, SCHEMA, Seal};
 use super::verdict::Verdict;
 use crate::base::Name;
 use crate::base::id::{RecordId, SnapshotId};
 use crate::base::time::Timestamp;
-use crate::logbook::{self, Act, Logbook};
+use crate::format::record::Record;
+use crate::logbook::{self, Act, Logbook, Logged};
 use crate::repo::keys::WriterKey;
 use crate::repo::{Repo, Result};
 
@@ -61,9 +63,9 @@ fn body_of(value: &impl serde::Serialize) -> serde_json::Value {
 /// Every run of the logbook, oldest first, each with its seal and what was said of it later. Only records that are
 /// whole and signed by a writer of the repository are taken.
 pub fn runs(logbook: &Logbook) -> Vec<Evidence> {
-    let mut said: BTreeMap<String, Vec<(Timestamp, FollowUp)>> = BTreeMap::new();
-    for (at, follow_up) in follow_ups(logbook) {
-        said.entry(follow_up.run_id.clone()).or_default().push((at, follow_up));
+    let mut said: BTreeMap<String, Vec<FollowUp>> = BTreeMap::new();
+    for one in follow_ups(logbook) {
+        said.entry(one.words.run_id.clone()).or_default().push(one.words);
     }
     let mut found: Vec<(Timestamp, u64, Evidence)> = Vec::new();
     for (logged, record) in logbook.trusted() {
@@ -76,7 +78,7 @@ pub fn runs(logbook: &Logbook) -> Vec<Evidence> {
         });
         run.follow_ups = [&run.run_id, &logged.id.to_hex()]
             .into_iter()
-            .flat_map(|about| said.get(about).into_iter().flatten().map(|(_, said)| said.clone()))
+            .flat_map(|about| said.get(about).into_iter().flatten().cloned())
             .collect();
         found.push((record.at, record.sequence, run));
     }
@@ -95,15 +97,35 @@ pub fn run_in(kind: &str, body: &serde_json::Value) -> Option<Evidence> {
     Some(run)
 }
 
-/// What was said later, oldest first, with the time of each.
-pub fn follow_ups(logbook: &Logbook) -> Vec<(Timestamp, FollowUp)> {
-    let mut found: Vec<(Timestamp, FollowUp)> = logbook
-        .trusted()
-        .filter(|(_, record)| record.kind == FOLLOW_UP)
-        .filter_map(|(_, record)| Some((record.at, FollowUp::deserialize(&record.body).ok()?)))
-        .collect();
-    found.sort_by_key(|(at, _)| *at);
-    found
+/// What somebody said later, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The record that holds it.
+    pub record: RecordId,
+    /// When.
+    pub at: Timestamp,
+    /// Who, as `user@host`.
+    pub by: String,
+    /// What.
+    pub words: FollowUp,
+}
+
+/// What was said later, oldest first, as it is written.
+pub(super) fn said(logbook: &Logbook) -> Vec<Said> {
+    let of_record = |(logged, record): (&Logged, &Record)| {
+        let words = FollowUp::deserialize(&record.body).ok()?;
+        let by = format!("{}@{}", record.user.shown(), record.host.shown());
+        Some((record.sequence, Said { record: logged.id, at: record.at, by, words }))
+    };
+    let spoken = logbook.trusted().filter(|(_, record)| record.kind == FOLLOW_UP);
+    let mut found: Vec<(u64, Said)> = spoken.filter_map(of_record).collect();
+    found.sort_by_key(|(sequence, said)| (said.at, *sequence, said.record));
+    found.into_iter().map(|(_, said)| said).collect()
+}
+
+/// What was said later, oldest first; each action has the status that it has by now.
+pub fn follow_ups(logbook: &Logbook) -> Vec<Said> {
+    actions::settled(said(logbook))
 }
 
 /// All drills, oldest first, each with its seal and what was said of it later.

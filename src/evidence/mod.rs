@@ -8,6 +8,7 @@
 //! People speak later, and never by changing a signed record: their sign-off, lessons and actions are
 //! records of their own, each a [`FollowUp`].
 
+pub mod actions;
 mod follow_up;
 pub mod logged;
 mod measure;
@@ -18,7 +19,7 @@ mod schema;
 mod step;
 pub mod verdict;
 
-pub use follow_up::{Action, ActionStatus, FollowUp, SignOff};
+pub use follow_up::{Action, ActionStatus, Closed, FollowUp, SignOff};
 pub use logged::{Passed, append, drills, follow_up, last_passed};
 pub use measure::{Isolation, Level, Measured, Objectives, Phase, Seconds};
 pub use output::{Collector, LIMIT as OUTPUT_LIMIT, Output, mask_text};

@@ -4,11 +4,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
 
 use super::attributes::{Now, apply};
 use super::directory::{Directory, remove_but};
 use super::live::{Meeting, meet};
+use super::seal;
 use super::spare::{LeftOut, Spared};
 use super::tree::{Run, Stack, split};
 use super::{Overwrite, Placement, RestoreError};
@@ -16,9 +17,9 @@ use crate::base::Name;
 use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
-use crate::sys::attributes::Handle;
+use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
-use crate::tree::live::open_path;
+use crate::tree::live::{open_in, open_path};
 use crate::tree::walk::{Everything, Visit, walk};
 
 /// Something that the snapshot does not have.
@@ -316,7 +317,8 @@ impl<'o> Run<'o, '_> {
         }
         if !self.options.dry_run {
             let (_, name) = split(visit.path);
-            if let Err(e) = rustix::fs::unlinkat(visit.dir, name, AtFlags::empty()) {
+            let remove = || rustix::fs::unlinkat(visit.dir, name, AtFlags::empty());
+            if let Err(e) = seal::insist(visit.dir.as_fd(), name, &self.shared.powers, remove) {
                 self.shared.collector.problem(visit.path, "not-removed", e);
                 return Ok(());
             }
@@ -335,14 +337,22 @@ impl<'o> Run<'o, '_> {
             self.shared.collector.report().metadata += 1;
             return;
         }
-        let fd = open_path(at.0, at.1).map_err(std::io::Error::from);
-        let done = fd.and_then(|fd| {
-            let handle = Handle::Path(fd.as_fd());
+        // flags can be asked of what is open only
+        let opened = self.shared.powers.sets_flags() && entry.stat.kind == Type::File;
+        let fd = if opened { open_in(at.0, at.1, OFlags::RDONLY) } else { open_path(at.0, at.1) };
+        let done = fd.map_err(std::io::Error::from).and_then(|fd| {
+            let handle = if opened { Handle::Open(fd.as_fd()) } else { Handle::Path(fd.as_fd()) };
+            if opened && is_sealed(fd.as_fd()) {
+                unseal(fd.as_fd())?;
+            }
             apply(handle, entry, Now::of(live), &self.shared.powers, &mut merge.names, self.shared.collector)
         });
         match done {
             Ok(()) => self.shared.collector.report().metadata += 1,
-            Err(e) => self.shared.collector.problem(&entry.path, "attributes", e),
+            Err(e) => {
+                let why = seal::explained(at.0, at.1, e);
+                self.shared.collector.problem(&entry.path, "attributes", why);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod living;
 mod merge;
 mod own;
 mod report;
+mod seal;
 mod select;
 mod spare;
 mod tree;

@@ -12,7 +12,7 @@ mod prometheus;
 pub use html::html;
 pub use in_toto::in_toto;
 pub use junit::junit;
-pub use maintenance::{Activity, maintenance};
+pub use maintenance::{Activity, Bound, Session, maintenance, maintenance_html, sessions};
 pub use markdown::{MAX_MARKDOWN, markdown};
 pub use prometheus::prometheus;
 
@@ -22,16 +22,20 @@ use crate::base::name::shown_text;
 
 /// Why a record could not be rendered.
 #[derive(Debug, thiserror::Error)]
-#[error("the record of run {run} could not be written as {form}: {cause}")]
+#[error("{what} could not be written as {form}: {cause}")]
 pub struct RenderError {
-    run: String,
+    what: String,
     form: &'static str,
     cause: String,
 }
 
 impl RenderError {
     fn new(run: &Evidence, form: &'static str, cause: impl ToString) -> Self {
-        Self { run: line(&run.run_id), form, cause: cause.to_string() }
+        Self::of(&format!("the record of run {}", line(&run.run_id)), form, cause)
+    }
+
+    fn of(what: &str, form: &'static str, cause: impl ToString) -> Self {
+        Self { what: what.to_owned(), form, cause: cause.to_string() }
     }
 }
 

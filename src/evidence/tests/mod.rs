@@ -1,5 +1,6 @@
 //! Records to render, the rules of the verdict, and what renderers must stand.
 
+mod actions;
 mod browser;
 mod logged;
 mod output;

@@ -184,7 +184,9 @@ pub fn bad() -> Evidence {
             owner: "Ada".to_owned(),
             due: "2026-12-01".to_owned(),
             status: ActionStatus::Open,
+            note: String::new(),
         }],
+        ..FollowUp::default()
     }];
     run.seal = Some(Seal {
         record: "f6".repeat(32),

@@ -1,7 +1,12 @@
 //! The maintenance log.
 
 use super::samples::{at, bad};
-use crate::evidence::render::{Activity, maintenance};
+use crate::evidence::FollowUp;
+use crate::evidence::render::{Activity, Bound, Session, maintenance_html, sessions};
+
+fn maintenance(activities: &[Activity]) -> String {
+    crate::evidence::render::maintenance(&sessions(activities))
+}
 
 fn activity(time: &str, by: &str, kind: &str) -> Activity {
     Activity {
@@ -13,6 +18,7 @@ fn activity(time: &str, by: &str, kind: &str) -> Activity {
         issues: vec![],
         complete: true,
         follow_ups: vec![],
+        bound: None,
     }
 }
 
@@ -65,13 +71,72 @@ fn a_pause_or_another_person_begins_another_session() {
 }
 
 #[test]
-fn an_action_that_was_done_is_ticked() {
+fn an_action_that_was_closed_is_ticked_and_says_how() {
     let mut drill = activity("2026-11-24T06:15:00Z", "ada@db7", "drill");
-    drill.follow_ups = [bad().follow_ups, bad().follow_ups].concat();
-    drill.follow_ups[1].actions[0].status = crate::evidence::ActionStatus::Done;
+    drill.follow_ups = bad().follow_ups;
+    let action = &mut drill.follow_ups[0].actions[0];
+    action.status = crate::evidence::ActionStatus::Dropped;
+    action.note = "the export is gone".to_owned();
     let text = maintenance(&[drill]);
-    assert!(text.contains("- [x] take the snapshot before the export, Ada"), "{text}");
-    assert_eq!(text.matches("take the snapshot").count(), 1);
+    let line =
+        r"- [x] take the snapshot before the export, Ada, 2026\-12\-01 \(dropped&#58; the export is gone\)";
+    assert!(text.contains(line), "{text}");
+}
+
+fn begin_and_end() -> [Activity; 5] {
+    let mut begin = activity("2026-11-24T06:00:00Z", "ada@db7", "maintenance");
+    begin.bound = Some(Bound::Begin("aura".to_owned()));
+    let mut end = activity("2026-11-24T11:00:00Z", "ada@db7", "maintenance");
+    end.bound = Some(Bound::End("aura".to_owned()));
+    let snapshot = activity("2026-11-24T05:59:00Z", "ada@db7", "snapshot");
+    let other = activity("2026-11-24T08:00:00Z", "grace@db7", "drill");
+    let later = activity("2026-11-24T11:31:00Z", "ada@db7", "snapshot");
+    [snapshot, begin, other, end, later]
+}
+
+#[test]
+fn a_maintenance_is_one_session_from_begin_to_end() {
+    let all = begin_and_end();
+    let seen = |all: &[Activity]| {
+        let found: Vec<Session> = sessions(all);
+        found.into_iter().map(|s| (s.activities.len(), s.by)).collect::<Vec<_>>()
+    };
+    let (ada, both) = ("ada@db7".to_owned(), "ada@db7, grace@db7".to_owned());
+    assert_eq!(seen(&all), [(1, ada.clone()), (3, both), (1, ada.clone())]);
+    // it is not over: the pause parts it as it does anything
+    let apart = [(2, ada.clone()), (1, "grace@db7".to_owned())];
+    assert_eq!(seen(&all[..3]), apart);
+    // another application's end is not its end
+    let mut other = all.clone();
+    other[3].bound = Some(Bound::End("else".to_owned()));
+    assert_eq!(seen(&other[..3]), apart);
+    assert_eq!(seen(&other).len(), 4);
+}
+
+#[test]
+fn what_people_did_alone_is_an_activity() {
+    let mut alone = activity("2026-11-24T06:15:00Z", "ada@db7", "daily");
+    alone.what = String::new();
+    let done = vec!["restarted the cache".to_owned(), "looked at the graphs".to_owned()];
+    alone.follow_ups = vec![FollowUp { activities: done, ..FollowUp::default() }];
+    let text = maintenance(&[alone]);
+    assert!(text.contains("**Type**: Daily\n"), "{text}");
+    assert!(text.contains("1. restarted the cache\n2. looked at the graphs\n"), "{text}");
+}
+
+#[test]
+fn the_page_has_the_same_and_no_text_breaks_it() {
+    let hostile = "<script>alert(1)</script>\u{202e}@all";
+    let mut drill = activity("2026-11-24T06:15:00Z", hostile, hostile);
+    drill.issues = vec![hostile.to_owned()];
+    drill.follow_ups = bad().follow_ups;
+    let html = maintenance_html(&sessions(&[drill])).unwrap();
+    assert!(!html.contains("<script") && !html.contains('\u{202e}'), "{html}");
+    for text in ["2026-11-24 06:15", "take the snapshot before the export, Ada, 2026-12-01", "☐", "Completed"]
+    {
+        assert!(html.contains(text), "{text} is not in\n{html}");
+    }
+    assert!(maintenance_html(&[]).unwrap().contains("No session"));
 }
 
 #[test]

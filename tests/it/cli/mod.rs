@@ -1,13 +1,16 @@
 //! What the operator sees, command by command.
 
+mod actions;
 mod catalog;
 mod errors;
 mod export;
 mod forget;
 mod init;
 mod log;
+mod older;
 mod plan;
 mod restore;
+mod sealed;
 mod snapshot;
 mod try_it;
 mod watch;

@@ -4,20 +4,30 @@ use serde_json::json;
 
 use super::{find, run_id};
 use crate::base::Exit;
+use crate::base::id::RecordId;
+use crate::base::name::shown;
 use crate::cli::context::{Context, whoami};
 use crate::cli::error::CommandError;
+use crate::evidence::actions::{self, parse_due};
 use crate::evidence::logged::{FOLLOW_UP, run_in};
 use crate::evidence::{Action, ActionStatus, FollowUp, SignOff, follow_up};
-use crate::logbook;
+use crate::logbook::{self, Logbook};
 
-/// Add issues, observations, next actions, lessons or a sign-off to a record
+/// Record what people did, and issues, observations, next actions, lessons or a sign-off
 ///
-/// The record itself is never changed: what is added is a signed record of its own that refers to it.
+/// What is said of a record never changes it: it is a signed record of its own that refers to it. What people did
+/// by hand (--activity) stands alone, unless a record is named.
 #[derive(clap::Args)]
 pub struct AddArgs {
-    /// A run's id, a record's hash or its first digits, or latest
-    #[arg(value_name = "RECORD", default_value = "latest")]
-    record: String,
+    /// A run's id, a record's hash or its first digits, or latest, which is the default
+    #[arg(value_name = "RECORD")]
+    record: Option<String>,
+    /// What was done by hand
+    #[arg(long = "activity", value_name = "TEXT")]
+    activities: Vec<String>,
+    /// The occasion of work that stands alone: the type of the session in the maintenance log
+    #[arg(long, value_name = "TYPE", value_parser = OCCASIONS, requires = "activities", conflicts_with = "record")]
+    occasion: Option<String>,
     /// What went wrong, and what was done about it
     #[arg(long = "issue", value_name = "TEXT")]
     issues: Vec<String>,
@@ -30,10 +40,10 @@ pub struct AddArgs {
     /// Who does the next actions
     #[arg(long, value_name = "NAME", requires = "actions")]
     owner: Option<String>,
-    /// Until when the next actions are done
+    /// Until when the next actions are done: a day such as 2026-12-01
     #[arg(long, value_name = "DATE", requires = "actions")]
     due: Option<String>,
-    /// That a next action is done; it is named by its text
+    /// That a next action of the record is done; it is named by its text (lifeboat log close takes its id)
     #[arg(long = "done", value_name = "TEXT")]
     done: Vec<String>,
     /// What was learned
@@ -47,6 +57,8 @@ pub struct AddArgs {
     note: Option<String>,
 }
 
+const OCCASIONS: [&str; 5] = ["daily", "weekly", "monthly", "quarterly", "emergency"];
+
 /// Runs the command.
 ///
 /// # Errors
@@ -55,25 +67,60 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut said = said(args, context);
     if said == FollowUp::default() {
         return Err(CommandError::usage("there is nothing to add")
-            .next("give --issue, --observation, --next-action, --done, --lesson or --sign-off"));
+            .next("give --activity, --issue, --observation, --next-action, --done, --lesson or --sign-off"));
     }
+    check_due(args.due.as_deref())?;
     let repo = context.open_repo()?;
     let key = context.writer_key(&repo)?;
     let logbook = logbook::read(&repo)?;
-    let (logged, record) = find(&logbook, &args.record)?;
+    let about = match (&args.record, args.activities.is_empty()) {
+        (None, false) => None,
+        (wanted, _) => Some(spoken_of(wanted.as_deref().unwrap_or("latest"), &logbook)?),
+    };
+    said.run_id = about.as_ref().map(|(_, name)| name.clone()).unwrap_or_default();
+    check_done(&args.done, &said.run_id, &logbook)?;
+    let id = follow_up(&repo, &key, whoami(), &said)?;
+    if context.json() {
+        context.document(&json!({ "record": id, "about": about.map(|(id, _)| id), "follow_up": said }))?;
+    } else {
+        context.print(&format!("{}\n", id.to_hex()))?;
+    }
+    Ok(Exit::Done)
+}
+
+// The record that is meant, and the name by which it is spoken of: a run's own id, or the record's hash.
+fn spoken_of(wanted: &str, logbook: &Logbook) -> Result<(RecordId, String), CommandError> {
+    let (logged, record) = find(logbook, wanted)?;
     if record.kind == FOLLOW_UP {
         let text = format!("record {} is itself a follow-up", logged.id.short());
         return Err(CommandError::usage(text).next("name the record that it speaks of"));
     }
     let run = run_in(&record.kind, &record.body).and_then(|_| run_id(record));
-    said.run_id = run.map_or_else(|| logged.id.to_hex(), str::to_owned);
-    let id = follow_up(&repo, &key, whoami(), &said)?;
-    if context.json() {
-        context.document(&json!({ "record": id, "about": logged.id, "follow_up": said }))?;
-    } else {
-        context.print(&format!("{}\n", id.to_hex()))?;
+    Ok((logged.id, run.map_or_else(|| logged.id.to_hex(), str::to_owned)))
+}
+
+fn check_due(due: Option<&str>) -> Result<(), CommandError> {
+    match due.filter(|due| parse_due(due).is_none()) {
+        None => Ok(()),
+        Some(wrong) => {
+            let text = format!("{} is no day for --due", shown(wrong.as_bytes()));
+            Err(CommandError::usage(text).next("write year, month and day, such as 2026-12-01"))
+        }
     }
-    Ok(Exit::Done)
+}
+
+// Whoever says that something is done means something that is open.
+fn check_done(done: &[String], about: &str, logbook: &Logbook) -> Result<(), CommandError> {
+    let open = actions::open(logbook);
+    let is_open = |text: &String| open.iter().any(|action| action.text == *text && action.about == about);
+    match done.iter().find(|text| !is_open(text)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let text = format!("the record has no open action {}", shown(unknown.as_bytes()));
+            let next = "lifeboat log actions lists them; lifeboat log close takes an action's id";
+            Err(CommandError::new(Exit::Failed, text).next(next))
+        }
+    }
 }
 
 fn said(args: &AddArgs, context: &Context) -> FollowUp {
@@ -82,12 +129,14 @@ fn said(args: &AddArgs, context: &Context) -> FollowUp {
         owner: args.owner.clone().unwrap_or_default(),
         due: args.due.clone().unwrap_or_default(),
         status: ActionStatus::Open,
+        note: String::new(),
     });
     let done = args.done.iter().map(|text| Action {
         text: text.clone(),
         owner: String::new(),
         due: String::new(),
         status: ActionStatus::Done,
+        note: String::new(),
     });
     let signoff = args.sign_off.iter().map(|by| SignOff {
         by: by.clone(),
@@ -96,10 +145,13 @@ fn said(args: &AddArgs, context: &Context) -> FollowUp {
     });
     FollowUp {
         run_id: String::new(),
+        occasion: args.occasion.clone().unwrap_or_default(),
+        activities: args.activities.clone(),
         issues: args.issues.clone(),
         observations: args.observations.clone(),
         signoff: signoff.collect(),
         lessons: args.lessons.clone(),
         actions: open.chain(done).collect(),
+        closed: Vec::new(),
     }
 }

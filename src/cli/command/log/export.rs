@@ -8,8 +8,8 @@ use crate::base::Exit;
 use crate::base::id::RecordId;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
-use crate::evidence::logged::{FOLLOW_UP, follow_ups, runs};
-use crate::evidence::render::{self, Activity};
+use crate::evidence::logged::{FOLLOW_UP, Said, follow_ups, runs};
+use crate::evidence::render::{self, Activity, Bound, Session};
 use crate::evidence::{Evidence, Kind, Verdict};
 use crate::format::record::Record;
 use crate::logbook::{self, Logbook, Logged};
@@ -17,15 +17,15 @@ use crate::runbook::due;
 
 /// Print the logbook, or one run in it, as a document
 ///
-/// Without --record, markdown is a maintenance log of all records and json has all of them; the other forms show
-/// the newest drill. Only records that are whole and signed are exported; log verify names the others.
+/// Without --record, markdown and html are a maintenance log of all records and json has all of them; the other forms
+/// show the newest drill. Only records that are whole and signed are exported; log verify names the others.
 #[derive(clap::Args)]
 pub struct ExportArgs {
     /// The form of the document
     #[arg(long, value_name = "FORM", value_enum)]
     format: Form,
     /// A run: its id, its record's hash or the first digits, or latest
-    #[arg(long, value_name = "RECORD", conflicts_with_all = ["kinds", "since", "last"])]
+    #[arg(long, value_name = "RECORD", conflicts_with = "Which")]
     record: Option<String>,
     #[command(flatten)]
     which: Which,
@@ -48,7 +48,9 @@ enum Form {
 pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     let logbook = logbook::read(&context.open_repo()?)?;
     let text = match (args.format, &args.record) {
-        (Form::Markdown, None) => maintenance(args, context, &logbook)?,
+        (Form::Markdown, None) => render::maintenance(&sessions(args, context, &logbook)?),
+        (Form::Html, None) => render::maintenance_html(&sessions(args, context, &logbook)?)
+            .map_err(|error| CommandError::of(Exit::Failed, &error))?,
         (Form::Json, None) => {
             let found = args.which.of(&logbook, context)?;
             let records = found.iter().filter(|logged| logged.fault.is_none()).map(|logged| value(logged));
@@ -104,43 +106,64 @@ fn of_record(all: &[Evidence], id: RecordId) -> Option<&Evidence> {
     all.iter().find(|run| run.seal.as_ref().is_some_and(|seal| seal.record == hex))
 }
 
-fn maintenance(args: &ExportArgs, context: &Context, logbook: &Logbook) -> Result<String, CommandError> {
+fn sessions(args: &ExportArgs, context: &Context, logbook: &Logbook) -> Result<Vec<Session>, CommandError> {
     let all = runs(logbook);
     let said = follow_ups(logbook);
     let found = args.which.of(logbook, context)?;
     let trusted = found.into_iter().filter(|logged| logged.fault.is_none());
     let records = trusted.filter_map(|logged| Some((logged, logged.record.as_ref()?)));
-    let records = records.filter(|(_, record)| record.kind != FOLLOW_UP);
     let mut activities: Vec<Activity> = records
-        .map(|(logged, record)| {
-            let mut activity = activity(logged, record, of_record(&all, logged.id));
-            if activity.follow_ups.is_empty() {
-                let about = said.iter().filter(|(_, said)| said.run_id == logged.id.to_hex());
-                activity.follow_ups = about.map(|(_, said)| said.clone()).collect();
-            }
-            activity
+        .filter_map(|(logged, record)| match record.kind.as_str() {
+            FOLLOW_UP => alone(record, said.iter().find(|said| said.record == logged.id)?),
+            _ => Some(of_act(logged, record, of_record(&all, logged.id), &said)),
         })
         .collect();
     activities.sort_by_key(|activity| activity.started);
-    Ok(render::maintenance(&activities))
+    Ok(render::sessions(&activities))
 }
 
-fn activity(logged: &Logged, record: &Record, run: Option<&Evidence>) -> Activity {
-    let by = format!("{}@{}", record.user.shown(), record.host.shown());
-    let what = format!("{} {} (record {})", record.kind, summary(record), logged.id.short());
-    let simple = Activity {
+// Work that left no record but what people say.
+fn alone(record: &Record, said: &Said) -> Option<Activity> {
+    let words = &said.words;
+    let is_alone = words.run_id.is_empty() && !words.activities.is_empty();
+    let kind = if words.occasion.is_empty() { "by hand" } else { &words.occasion };
+    is_alone.then(|| Activity {
+        kind: kind.to_owned(),
+        what: String::new(),
+        follow_ups: vec![words.clone()],
+        ..simple(record)
+    })
+}
+
+fn simple(record: &Record) -> Activity {
+    Activity {
         started: record.at,
         finished: record.at,
-        by,
+        by: format!("{}@{}", record.user.shown(), record.host.shown()),
         kind: record.kind.clone(),
-        what,
+        what: String::new(),
         issues: Vec::new(),
         complete: true,
         follow_ups: Vec::new(),
+        bound: None,
+    }
+}
+
+fn of_act(logged: &Logged, record: &Record, run: Option<&Evidence>, said: &[Said]) -> Activity {
+    let what = format!("{} {} (record {})", record.kind, summary(record), logged.id.short());
+    let act = Activity { what, ..simple(record) };
+    let Some(run) = run else {
+        let about = said.iter().filter(|said| said.words.run_id == logged.id.to_hex());
+        let follow_ups = about.map(|said| said.words.clone()).collect();
+        return found_wrong(Activity { follow_ups, ..act }, record);
     };
-    let Some(run) = run else { return of_act(simple, record) };
     let passed = run.verdict == Verdict::Pass;
-    let often = due::name_of(run).or_else(|| run.scenario.split(' ').next());
+    let often = due::name_of(run.kind, &run.scenario).or_else(|| run.scenario.split(' ').next());
+    let bound = match run.scenario.as_str() {
+        "maintenance begin" => Some(Bound::Begin(run.app.clone())),
+        "maintenance end" | "maintenance abort" => Some(Bound::End(run.app.clone())),
+        _ => None,
+    };
     Activity {
         kind: often.filter(|_| run.kind == Kind::Runbook).unwrap_or(&record.kind).to_owned(),
         started: run.started,
@@ -148,12 +171,13 @@ fn activity(logged: &Logged, record: &Record, run: Option<&Evidence>) -> Activit
         issues: if passed { Vec::new() } else { run.reasons.clone() },
         complete: passed,
         follow_ups: run.follow_ups.clone(),
-        ..simple
+        bound: bound.filter(|_| run.kind == Kind::Runbook),
+        ..act
     }
 }
 
 // A snapshot says how much of its source it could not read.
-fn of_act(mut activity: Activity, record: &Record) -> Activity {
+fn found_wrong(mut activity: Activity, record: &Record) -> Activity {
     let statistic = |key: &str| {
         let statistics = record.body.get("statistics")?;
         statistics.get(key).and_then(Value::as_u64).filter(|number| *number > 0)

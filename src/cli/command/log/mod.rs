@@ -1,14 +1,20 @@
 //! `log`: what was done to the repository, and whether that was tampered with.
 
+mod actions;
 mod add;
+mod close;
 mod export;
 mod show;
 mod verify;
+mod which;
+
+use which::Which;
+
+pub use show::summary;
 
 use crate::base::Exit;
 use crate::base::id::RecordId;
 use crate::base::name::shown;
-use crate::catalog::select::parse_since;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::evidence::logged::FOLLOW_UP;
@@ -29,6 +35,8 @@ enum Action {
     Show(show::ShowArgs),
     Verify(verify::VerifyArgs),
     Add(add::AddArgs),
+    Actions(actions::ActionsArgs),
+    Close(close::CloseArgs),
     Export(export::ExportArgs),
 }
 
@@ -41,40 +49,9 @@ pub fn run(args: &LogArgs, context: &Context) -> Result<Exit, CommandError> {
         Action::Show(args) => show::run(args, context),
         Action::Verify(args) => verify::run(args, context),
         Action::Add(args) => add::run(args, context),
+        Action::Actions(args) => actions::run(args, context),
+        Action::Close(args) => close::run(args, context),
         Action::Export(args) => export::run(args, context),
-    }
-}
-
-/// Which records come into question.
-#[derive(clap::Args)]
-struct Which {
-    /// Only records of this kind, such as snapshot or drill; repeated: any of them
-    #[arg(long = "kind", value_name = "KIND")]
-    kinds: Vec<String>,
-    /// Only records since a date, a time or an age such as 3d
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only the newest N of those
-    #[arg(long, value_name = "N")]
-    last: Option<usize>,
-}
-
-impl Which {
-    /// The records, oldest first. Those that cannot be read come first, since nobody knows when they were made; they
-    /// are left out where a kind or a time is asked for.
-    fn of<'l>(&self, logbook: &'l Logbook, context: &Context) -> Result<Vec<&'l Logged>, CommandError> {
-        let since = self.since.as_deref().map(|text| parse_since(text, context.clock().now())).transpose()?;
-        let admitted = |logged: &&Logged| match &logged.record {
-            Some(record) => {
-                (self.kinds.is_empty() || self.kinds.contains(&record.kind))
-                    && since.is_none_or(|since| record.at >= since)
-            }
-            None => self.kinds.is_empty() && since.is_none(),
-        };
-        let mut found: Vec<&Logged> = logbook.records.iter().filter(admitted).collect();
-        found.sort_by_key(|logged| (logged.record.as_ref().map(|record| record.at), logged.sequence));
-        let surplus = self.last.map_or(0, |last| found.len().saturating_sub(last));
-        Ok(found.split_off(surplus))
     }
 }
 

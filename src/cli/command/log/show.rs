@@ -128,6 +128,7 @@ fn follow_up(body: &Value) -> String {
     let mut parts: Vec<String> =
         said.signoff.iter().map(|signoff| format!("signed off by {}", signoff.by)).collect();
     for (number, noun) in [
+        (said.activities.len(), "act"),
         (said.issues.len(), "issue"),
         (said.observations.len(), "observation"),
         (said.actions.len(), "action"),
@@ -137,7 +138,16 @@ fn follow_up(body: &Value) -> String {
             parts.push(size::plural(number as u64, noun));
         }
     }
-    format!("on {about}: {}", parts.join(", "))
+    for closed in &said.closed {
+        let note = if closed.note.is_empty() { String::new() } else { format!(" ({})", closed.note) };
+        parts.push(format!("action {} {}{note}", short(&closed.action), closed.status.word()));
+    }
+    let said_alone = said.activities.join("; ");
+    match (about.is_empty(), said_alone.is_empty()) {
+        (false, _) => format!("on {about}: {}", parts.join(", ")),
+        (true, true) => parts.join(", "),
+        (true, false) => format!("by hand: {said_alone}"),
+    }
 }
 
 // What can be said in a word of a record whose kind says nothing more.
