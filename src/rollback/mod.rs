@@ -146,7 +146,8 @@ pub fn resume(
     let why = found.why.clone().unwrap_or_else(|| format!("it was cut off while {}", found.stage.word()));
     let standing = found.standing();
     let goes_on = direction == Direction::Finish && found.stage != Stage::Reverting;
-    let run = Run::new(subject, found, lock, observer);
+    let mut run = Run::new(subject, found, lock, observer);
+    run.resumed = true;
     match (run.journal.way, standing) {
         (Way::Exchange, Standing::Strange) => Err(RollbackError::Strange(format!(
             "{} is neither the tree from before nor the new one; both are needed to go on",

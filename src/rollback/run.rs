@@ -46,6 +46,8 @@ pub struct Run<'a> {
     pub(super) notes: Vec<String>,
     stopped: Option<Instant>,
     pub(super) downtime: Option<Duration>,
+    // it was cut off before, and somebody else goes on
+    pub(super) resumed: bool,
     _lock: Lock,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             stopped: None,
             downtime: None,
+            resumed: false,
             _lock: lock,
         }
     }
@@ -220,7 +223,10 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let started = match service.state().is_running() {
             // it was started before this run was cut off
-            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()),
+            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()).or_else(|error| {
+                let ended = !service.state().is_running();
+                if ended { service.start(&Resolute(self.observer)).map(|_| ()) } else { Err(error) }
+            }),
             false => service.start(&Resolute(self.observer)).map(|_| ()),
         };
         let failed = started.as_ref().err().map(|error| format!("{error}\n{}", error.output));
@@ -369,6 +375,8 @@ impl<'a> Run<'a> {
             Standing::Strange => {
                 return Err(format!("{} is neither the earlier tree nor the new one", self.journal.root));
             }
+            // a service that was told to stop may still answer for a moment, and then end
+            Standing::Old if self.resumed && self.journal.was_running => drop(self.stop()),
             Standing::Old => {}
             Standing::New => {
                 self.stop()?;
