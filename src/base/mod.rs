@@ -2,6 +2,7 @@
 //! touches a disk except [`time::Clock`], which may ask what time it is.
 
 pub mod code;
+pub mod error;
 pub mod event;
 pub mod id;
 pub mod name;

@@ -43,6 +43,19 @@ pub struct Options {
     pub threads: usize,
 }
 
+/// Which side of the comparison an entry is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The living tree.
+    Tree,
+    /// The snapshot.
+    Snapshot,
+}
+
+/// What is left out besides: told the path, relative to the root, whether it is a directory, and which side it is of.
+/// Asked from several threads.
+pub type LeaveOut<'l> = &'l (dyn Fn(&[u8], bool, Of) -> bool + Sync);
+
 /// Why the trees could not be compared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,6 +78,9 @@ pub struct Outcome {
     pub counts: Counts,
     /// Entries that could not be read, so nothing is known of them.
     pub unreadable: u64,
+    /// Bytes of the snapshot's files that the tree does not have as they were: what it takes to bring them back. A
+    /// database counts whole, as its log may hold what it does not.
+    pub bytes: u64,
 }
 
 /// Calls `found` with each change since the snapshot, root by root in the order of paths.
@@ -78,10 +94,25 @@ pub fn diff_live(
     found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
     observer: &dyn Observer,
 ) -> std::result::Result<Outcome, LiveError> {
+    diff_live_but(chunks, parts, options, &|_, _, _| false, found, observer)
+}
+
+/// As [`diff_live`], but for what is left out besides.
+///
+/// # Errors
+/// As there.
+pub fn diff_live_but(
+    chunks: &mut ChunkReader<'_>,
+    parts: &[Part<'_>],
+    options: &Options,
+    leave_out: LeaveOut<'_>,
+    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+    observer: &dyn Observer,
+) -> std::result::Result<Outcome, LiveError> {
     observer.event(Event::Started { step: Step::Compare, bytes: None });
     let mut outcome = Outcome::default();
     for part in parts.iter().filter(|part| part.root.command.is_none()) {
-        compare_part(chunks, part, options, found, &mut outcome, observer)?;
+        compare_part(chunks, part, (options, leave_out), found, &mut outcome, observer)?;
     }
     observer.event(Event::Finished);
     Ok(outcome)
@@ -90,7 +121,7 @@ pub fn diff_live(
 fn compare_part(
     chunks: &mut ChunkReader<'_>,
     part: &Part<'_>,
-    options: &Options,
+    (options, leave_out): (&Options, LeaveOut<'_>),
     found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
     outcome: &mut Outcome,
     observer: &dyn Observer,
@@ -106,6 +137,7 @@ fn compare_part(
         root: &part.root.path.0,
         top: &part.top,
         excludes: &excludes,
+        leave_out,
         names: Names::default(),
         expected: Vec::new(),
         database: None,
@@ -125,7 +157,7 @@ fn compare_part(
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
             let device = options.one_file_system.then_some(live.dev);
-            let rules = Rules { excludes: &excludes, device, top: &part.top };
+            let rules = Rules { excludes: &excludes, leave_out, device, top: &part.top };
             walk::<LiveError>(fd, &rules, options.threads, &mut |visit| side.visit(visit))?;
         }
         Ok(live) => side.single(Path::new(path), live)?,
@@ -137,6 +169,7 @@ fn compare_part(
 
 struct Rules<'e> {
     excludes: &'e Excludes,
+    leave_out: LeaveOut<'e>,
     device: Option<u64>,
     top: &'e [u8],
 }
@@ -149,7 +182,8 @@ fn from_root(top: &[u8], path: &[u8]) -> Vec<u8> {
 impl Filter for Rules<'_> {
     fn choose(&self, path: &[u8], item: &Item) -> Choice {
         let is_dir = item.live.stat.kind == Type::Dir;
-        if self.excludes.matches(&from_root(self.top, path), is_dir) {
+        let path = from_root(self.top, path);
+        if self.excludes.matches(&path, is_dir) || (self.leave_out)(&path, is_dir, Of::Tree) {
             return Choice::Skip;
         }
         match self.device {
@@ -173,6 +207,7 @@ struct Side<'s, 'a, 'r> {
     root: &'s [u8],
     top: &'s [u8],
     excludes: &'s Excludes,
+    leave_out: LeaveOut<'s>,
     names: Names,
     expected: Vec<u8>,
     // the last database that both sides have
@@ -203,6 +238,8 @@ impl Side<'_, '_, '_> {
             }
             let at = at.to_vec();
             if !self.is_excluded(&at) {
+                let gone = Entry::read_line(self.cursor.line()?).map_err(RepoError::from)?;
+                self.outcome.bytes += bytes_of(&gone);
                 self.tell(Kind::Removed, &at, Vec::new())?;
             }
             self.cursor.pass()?;
@@ -211,8 +248,11 @@ impl Side<'_, '_, '_> {
     }
 
     fn is_excluded(&self, path: &[u8]) -> bool {
-        let parents = memchr::memchr_iter(b'/', path).any(|at| self.excludes.matches(&path[..at], true));
-        parents || self.excludes.matches(path, false) || self.excludes.matches(path, true)
+        let leaves = |path: &[u8], is_dir: bool| {
+            self.excludes.matches(path, is_dir) || (self.leave_out)(path, is_dir, Of::Snapshot)
+        };
+        let parents = memchr::memchr_iter(b'/', path).any(|at| leaves(&path[..at], true));
+        parents || leaves(path, false) || leaves(path, true)
     }
 
     fn single(&mut self, path: &Path, live: LiveStat) -> std::result::Result<(), LiveError> {
@@ -245,13 +285,16 @@ impl Side<'_, '_, '_> {
         self.expected.clear();
         write_stat(&mut self.expected, &path, &visit.item.live.stat);
         let line = self.cursor.line()?;
-        if visit.item.live.stat.size.is_multiple_of(sqlite::PAGE) && line_is_database(line) {
+        let is_database = visit.item.live.stat.size.is_multiple_of(sqlite::PAGE) && line_is_database(line);
+        if is_database {
             self.database = Some(path.clone());
         }
         let rest = line.strip_prefix(&self.expected[..]).and_then(|rest| rest.first());
         if !matches!(rest, Some(b',' | b'}')) {
             let old = Entry::read_line(line).map_err(RepoError::from)?;
             self.compare(&old, &visit, path)?;
+        } else if is_database {
+            self.outcome.bytes += visit.item.live.stat.size;
         }
         Ok(self.cursor.pass()?)
     }
@@ -265,7 +308,12 @@ impl Side<'_, '_, '_> {
             return Ok(());
         }
         match compare::entries(old, &new) {
-            Some((kind, what)) => self.tell(kind, &path, what),
+            Some((kind, what)) => {
+                if kind != Kind::Metadata || old.database {
+                    self.outcome.bytes += bytes_of(old);
+                }
+                self.tell(kind, &path, what)
+            }
             None => Ok(()),
         }
     }
@@ -291,6 +339,12 @@ impl Side<'_, '_, '_> {
             _ => add_special(new, dir, &visit.item.name),
         }
     }
+}
+
+// Another name of a file takes no bytes.
+fn bytes_of(entry: &Entry) -> u64 {
+    let is_file = entry.stat.kind == Type::File && entry.hardlink.is_none();
+    if is_file { entry.stat.size } else { 0 }
 }
 
 fn add_file(new: &mut Entry, old: &Entry, opened: OwnedFd, index: &ChunkIndex) -> io::Result<()> {

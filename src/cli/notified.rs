@@ -15,6 +15,10 @@ use crate::plan::{Plan, TOLD};
 /// (`hotfix status`) are not the operation. `run` and `maintenance` tell by themselves, `notify` is what it says.
 pub fn told_as(matches: &clap::ArgMatches) -> Option<&'static str> {
     let (name, inner) = matches.subcommand()?;
+    // who confirms a change made by hand sees it to its end
+    if name == "confirm" || (name == "hotfix" && inner.subcommand_name() == Some("confirm")) {
+        return Some("hotfix");
+    }
     let is_dry = inner.try_get_one::<bool>("dry_run").is_ok_and(|flag| flag == Some(&true));
     if is_dry || inner.subcommand().is_some() || ["run", "maintenance", "notify"].contains(&name) {
         return None;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::recorder::Result;
+use crate::base::error::causes;
 use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::catalog::compare::Kind as ChangeKind;
@@ -54,6 +55,7 @@ pub fn restore_into(
     };
     let options = Options {
         target: target.to_owned(),
+        living: None,
         mode: Mode::Fresh,
         selection,
         owner: Owner::Number,
@@ -153,16 +155,4 @@ fn differences(
         named.push(format!("{} more", all - named.len() as u64));
     }
     Ok((if all == 0 { Vec::new() } else { named }, foreign))
-}
-
-/// An error with its causes, on one line.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::Subject;
+use crate::base::id::SnapshotId;
 use crate::base::time::Timestamp;
 use crate::evidence::{Host, Operator, Seconds, SnapshotFacts, Tool};
+use crate::format::snapshot::Document;
 use crate::repo::documents::Snapshot;
 use crate::sys::host::{host_name, user_name};
 
@@ -41,16 +43,21 @@ pub fn tool(program: &Path) -> Tool {
 
 /// What is known of the snapshot.
 pub fn snapshot(subject: &Subject<'_>) -> SnapshotFacts {
-    let document = &subject.snapshot.document;
+    let same_as_last_drill = subject.same_as_last_drill;
+    SnapshotFacts { same_as_last_drill, ..of_snapshot(subject.snapshot.id, &subject.snapshot.document) }
+}
+
+/// What is known of any snapshot.
+pub fn of_snapshot(id: SnapshotId, document: &Document) -> SnapshotFacts {
     SnapshotFacts {
-        id: subject.snapshot.id.to_hex(),
+        id: id.to_hex(),
         taken_at: document.started,
         consistent_at: document.databases.iter().map(|d| d.at).min(),
         files: document.statistics.files,
         bytes: document.statistics.bytes,
         root_hash: None,
         repository: document.repository.clone(),
-        same_as_last_drill: subject.same_as_last_drill,
+        same_as_last_drill: false,
     }
 }
 

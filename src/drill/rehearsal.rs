@@ -136,7 +136,7 @@ pub fn never_began(
         source,
     })?;
     let mut run = Run::new(subject, options, None, observer);
-    run.recorder.fault(format!("it could not begin: {}", copy::causes(error)));
+    run.recorder.fault(format!("it could not begin: {}", crate::base::error::causes(error)));
     let unseen = || Sight { healthy: None, fingerprint: None };
     let mut record = run.evidence(started, run_id, (unseen(), unseen()), Vec::new(), None, sudo_user);
     // nothing came of it, so that the next drill of this snapshot is no repetition

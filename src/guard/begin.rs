@@ -13,14 +13,13 @@ use crate::base::name::Name;
 use crate::base::time::Timestamp;
 use crate::drill::recorder::Result as StepResult;
 use crate::evidence::Seconds;
-use crate::logbook::{self, Act};
-use crate::repo::writer::DEFAULT_LEVEL;
 use crate::rollback::{self, Goal, Obstacle, Subject};
 use crate::service::Service;
-use crate::snapshot::{self, SnapshotError};
 use crate::sys::host::{self, worker_count};
-use crate::tree::exclude;
 use crate::verify::{self, Depth, Severity};
+
+/// The tag of the snapshots that are taken before and after a change.
+pub const TAG: &str = "hotfix";
 
 /// Arms a change, or refuses it.
 pub fn arm<'a>(
@@ -137,40 +136,11 @@ fn snapshot_before(
     ear: &Ear<'_>,
 ) -> Result<SnapshotId, GuardError> {
     let reason = format!("before a hotfix: {}", options.change.shown());
-    match take(subject, &reason, ear) {
+    match rollback::save(subject, TAG, &reason, ear) {
         Ok(id) => Ok(id),
         Err(_) if ear.wish().is_some() => Err(GuardError::Interrupted),
         Err(error) => Err(GuardError::Snapshot(error)),
     }
-}
-
-/// Takes a snapshot of the plan's tree, and says so in the logbook.
-pub(super) fn take(
-    subject: &Subject<'_>,
-    reason: &str,
-    observer: &dyn Observer,
-) -> Result<SnapshotId, SnapshotError> {
-    let plan = subject.plan;
-    let patterns = plan.app.exclude.clone();
-    let options = snapshot::Options {
-        roots: vec![plan.root()],
-        excludes: exclude::Options { patterns, ..exclude::Options::default() },
-        tags: vec![Name::from("hotfix")],
-        reason: Some(Name::from(reason)),
-        host: host::host_name(),
-        user: host::user_name(),
-        level: DEFAULT_LEVEL,
-        workers: worker_count(),
-        ..snapshot::Options::default()
-    };
-    let head = logbook::head(subject.repo)?;
-    let outcome = snapshot::take(subject.repo, subject.key, head, &options, observer)?;
-    let id = outcome.id.ok_or_else(|| std::io::Error::other("no snapshot came of it"))?;
-    let body = serde_json::json!({"snapshot": id, "reason": reason, "statistics": outcome.statistics});
-    let act = Act { kind: "snapshot".to_owned(), host: host::host_name(), user: host::user_name(), body };
-    // it is there all the same, and the record of the hotfix names it
-    let _ = logbook::append(subject.repo, subject.key, act);
-    Ok(id)
 }
 
 // The snapshot is whole, its bytes are what they should be, and it can be gone back to.

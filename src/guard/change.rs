@@ -10,6 +10,7 @@ use crate::check::value::CommandLine;
 use crate::drill::recorder::{Recorder, Result as StepResult};
 use crate::evidence::Outcome;
 use crate::repo::documents::Snapshot;
+use crate::rollback;
 use crate::service::{ServiceError, State};
 use crate::sys::process::{Ended, Program, Run, new_mark};
 use crate::sys::process_facts::age;
@@ -166,8 +167,19 @@ impl Guard<'_> {
             Ok(touched) => {
                 self.tell(&Message::Touched { touched: &touched });
                 self.armed.touched = Some(touched);
+                self.say_if_schemas_changed();
             }
             Err(error) => self.note(&format!("what the change touched could not be found out: {error}")),
+        }
+    }
+
+    fn say_if_schemas_changed(&self) {
+        // a snapshot that cannot be read was told already
+        let Ok(document) = self.subject.repo.document(self.armed.before) else { return };
+        for path in rollback::other_schemas(self.subject, &document) {
+            self.note(&format!(
+                "the database {path} has another schema since the change; a rollback brings back schema and rows together"
+            ));
         }
     }
 

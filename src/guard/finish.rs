@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::armed::{Last, Stage, disarm, remember_last};
-use super::begin::take;
+use super::begin::TAG;
 use super::flap;
 use super::run::{Deaf, Guard, Next};
 use super::types::{Change, End, Outcome};
@@ -31,7 +31,7 @@ impl Guard<'_> {
     fn kept(mut self, why: String, unjudged: bool) -> Outcome {
         let began = self.begins("end", "snapshot of what is kept");
         let reason = format!("after a hotfix: {}", self.armed.change.shown());
-        let after = match take(self.subject, &reason, &Deaf(&self.ear)) {
+        let after = match rollback::save(self.subject, TAG, &reason, &Deaf(&self.ear)) {
             Ok(id) => {
                 self.ended(
                     "end",
@@ -246,15 +246,6 @@ impl Guard<'_> {
 
     fn snapshot_facts(&self) -> Option<SnapshotFacts> {
         let document = self.subject.repo.document(self.armed.before).ok()?;
-        Some(SnapshotFacts {
-            id: self.armed.before.to_hex(),
-            taken_at: document.started,
-            consistent_at: document.databases.iter().map(|database| database.at).min(),
-            files: document.statistics.files,
-            bytes: document.statistics.bytes,
-            root_hash: None,
-            repository: document.repository,
-            same_as_last_drill: false,
-        })
+        Some(facts::of_snapshot(self.armed.before, &document))
     }
 }

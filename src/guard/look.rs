@@ -53,6 +53,15 @@ impl Watched {
         }
     }
 
+    /// Its logs, each with the name of its check.
+    pub fn logs(&self) -> Vec<(String, PathBuf)> {
+        let log = |check: &Check| match &check.kind {
+            Kind::Log(log) => Some((check.name().to_owned(), self.directory.join(&log.log))),
+            _ => None,
+        };
+        self.checks.iter().filter_map(log).collect()
+    }
+
     /// How many checks there are.
     pub fn count(&self) -> usize {
         self.checks.len()

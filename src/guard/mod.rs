@@ -17,6 +17,7 @@ mod judge;
 mod look;
 mod resume;
 mod run;
+mod signs;
 #[cfg(test)]
 mod tests;
 mod touched;

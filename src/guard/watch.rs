@@ -8,6 +8,7 @@ use super::begin::later;
 use super::judge::{Decision, Judge, Round, Rules, Seen, weigh};
 use super::look::{Use, latencies, leader};
 use super::run::{Guard, Next};
+use super::signs::Signs;
 use super::types::Message;
 use crate::base::size;
 use crate::check::{Outcome as CheckOutcome, Verdict};
@@ -29,6 +30,7 @@ struct Watch {
     rounds: u32,
     last: Vec<Verdict>,
     used: Option<Use>,
+    signs: Vec<Signs>,
 }
 
 impl Guard<'_> {
@@ -69,11 +71,24 @@ impl Guard<'_> {
         }
         self.tell(&Message::Watching { armed: &self.armed, checks: self.watched.count() });
         let confirm = self.armed.confirm_left().map(|left| began + left);
-        Ok(Watch { began, until: began + left(self), confirm, rounds: 0, last: Vec::new(), used: None })
+        let signs = self.watched.logs().into_iter();
+        let signs = signs.map(|(name, path)| Signs::new(&name, path, self.armed.marks.get(&name))).collect();
+        Ok(Watch {
+            began,
+            until: began + left(self),
+            confirm,
+            rounds: 0,
+            last: Vec::new(),
+            used: None,
+            signs,
+        })
     }
 
     fn round(&mut self, watch: &mut Watch, judge: &mut Judge) -> Decision {
         let verdicts = self.watched.look(&self.armed.marks);
+        for text in watch.signs.iter_mut().flat_map(Signs::look).collect::<Vec<_>>() {
+            self.note(&text);
+        }
         let members = self.service.as_ref().map(|service| service.state().members).unwrap_or_default();
         let used = Use::of(&members);
         let now = self.subject.repo.clock().now();

@@ -17,6 +17,8 @@ const MAX_PARTS: usize = 12_288;
 pub const MAX_OPEN: usize = 600;
 /// Entries without content that are handed over together.
 const SMALL_BATCH: usize = 128;
+/// Files that may be taken over and are handed over together.
+const TAKE_BATCH: usize = 32;
 
 /// An open file, and the temporary name it has if it replaces another.
 pub type Opened = (OwnedFd, Option<Vec<u8>>);
@@ -59,6 +61,8 @@ pub struct Part<'o> {
 pub enum Job<'o> {
     /// Decode a frame and write its parts.
     Frame { pack: u32, frame: u32, parts: Vec<Part<'o>> },
+    /// Take over what the living tree has.
+    Take(Vec<Arc<FileTarget<'o>>>),
     /// Make entries that have no content.
     Small(Vec<Arc<FileTarget<'o>>>),
 }
@@ -75,6 +79,7 @@ pub struct Batch<'o> {
     parts: usize,
     clock: u64,
     small: Vec<Arc<FileTarget<'o>>>,
+    taken: Vec<Arc<FileTarget<'o>>>,
 }
 
 impl<'o> Batch<'o> {
@@ -92,6 +97,12 @@ impl<'o> Batch<'o> {
     pub fn add_small(&mut self, file: FileTarget<'o>) -> Option<Job<'o>> {
         self.small.push(Arc::new(file));
         (self.small.len() >= SMALL_BATCH).then(|| Job::Small(std::mem::take(&mut self.small)))
+    }
+
+    /// Adds a file that the living tree may have.
+    pub fn add_taken(&mut self, file: Arc<FileTarget<'o>>) -> Option<Job<'o>> {
+        self.taken.push(file);
+        (self.taken.len() >= TAKE_BATCH).then(|| Job::Take(std::mem::take(&mut self.taken)))
     }
 
     /// What should be handed over now, so that not too much waits.
@@ -113,6 +124,9 @@ impl<'o> Batch<'o> {
         let mut jobs = self.take(|_| true);
         if !self.small.is_empty() {
             jobs.push(Job::Small(std::mem::take(&mut self.small)));
+        }
+        if !self.taken.is_empty() {
+            jobs.push(Job::Take(std::mem::take(&mut self.taken)));
         }
         jobs
     }

@@ -12,12 +12,12 @@ mod attributes;
 mod batch;
 mod directory;
 mod live;
+mod living;
 mod merge;
 mod own;
 mod report;
 mod seal;
 mod select;
-mod sibling;
 mod spare;
 mod tree;
 mod worker;
@@ -32,9 +32,9 @@ use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
 
+pub use living::Taken;
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
-pub use sibling::{Taken, take_over};
 
 /// What happens to files that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -83,6 +83,8 @@ pub struct Options {
     pub target: PathBuf,
     /// Into nothing, or over something.
     pub mode: Mode,
+    /// A living tree, of which files are taken over that have what the snapshot has.
+    pub living: Option<PathBuf>,
     /// Which entries.
     pub selection: Selection,
     /// Owners.

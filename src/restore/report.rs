@@ -103,6 +103,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What could not be restored of entries that were.
     pub losses: BTreeMap<Loss, u64>,
+    /// Of the files, what was taken over from the living tree.
+    pub taken: super::Taken,
 }
 
 impl Report {

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
 use super::directory::{Directory, Shared, names_of, stat_in};
+use super::living::Living;
 use super::merge::Doomed;
 use super::own::{Own, identity};
 use super::report::{Collector, Report};
@@ -64,6 +65,8 @@ pub struct Run<'o, 'j> {
     /// Entries that were there.
     pub there: u64,
     jobs: &'j Sender<Job<'o>>,
+    // files that the living tree turned out not to have
+    declined: Receiver<Arc<FileTarget<'o>>>,
     batch: Batch<'o>,
     links: Vec<Link<'o>>,
     // by the path in the manifest's root, of the first name of an inode that is restored
@@ -103,14 +106,16 @@ pub fn run(
     let collector = Collector::new(observer);
     let open = std::sync::atomic::AtomicUsize::new(0);
     let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, own };
-    let workers = Workers::new(repo.store(), index, &collector, powers, options.devices);
+    let living = options.living.as_deref().filter(|_| !options.dry_run).map(Living::open).transpose()?;
+    let workers = Workers::new(repo.store(), index, &collector, powers, options.devices, living);
     let umask = rustix::process::umask(Bits::empty());
     let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
     let result = std::thread::scope(|scope| {
+        let (give_back, declined) = crossbeam_channel::unbounded();
         for _ in 0..options.workers {
             let receiver = receiver.clone();
-            let workers = &workers;
-            scope.spawn(move || workers.work(&receiver));
+            let (workers, give_back) = (&workers, give_back.clone());
+            scope.spawn(move || workers.work(&receiver, &give_back));
         }
         drop(receiver);
         let top = match &target {
@@ -128,6 +133,7 @@ pub fn run(
             doomed: Vec::new(),
             there: 0,
             jobs: &sender,
+            declined,
             batch: Batch::default(),
             links: Vec::new(),
             leaders: HashMap::new(),
@@ -146,7 +152,9 @@ pub fn run(
     if let Some(fd) = target.filter(|_| options.sync && !options.dry_run) {
         rustix::fs::syncfs(&fd).map_err(|e| target_error(options, "make durable", e))?;
     }
-    Ok(collector.report().clone())
+    let mut report = collector.report().clone();
+    report.taken = workers.living.as_ref().map(Living::taken).unwrap_or_default();
+    Ok(report)
 }
 
 fn target_error(options: &Options, act: &'static str, error: Errno) -> RestoreError {
@@ -375,10 +383,37 @@ impl<'o> Run<'o, '_> {
             let job = self.batch.add_small(file);
             return job.map_or(Ok(()), |job| self.send(job));
         }
-        self.put_content(file)
+        let file = Arc::new(file);
+        if self.workers.living.is_none() || !Living::may_have(&file.entry) {
+            return self.put_content(file);
+        }
+        self.fetch_declined()?;
+        let job = self.batch.add_taken(file);
+        job.map_or(Ok(()), |job| self.send(job))
     }
 
-    fn put_content(&mut self, file: FileTarget<'o>) -> Result<(), RestoreError> {
+    // What the living tree turned out not to have.
+    fn fetch_declined(&mut self) -> Result<(), RestoreError> {
+        while let Ok(file) = self.declined.try_recv() {
+            self.put_content(file)?;
+        }
+        Ok(())
+    }
+
+    // Hands everything over that waits, and waits until it is done.
+    fn settle(&mut self) -> Result<(), RestoreError> {
+        loop {
+            let jobs = self.batch.all();
+            jobs.into_iter().try_for_each(|job| self.send(job))?;
+            self.workers.wait();
+            if self.declined.is_empty() {
+                return Ok(());
+            }
+            self.fetch_declined()?;
+        }
+    }
+
+    fn put_content(&mut self, file: Arc<FileTarget<'o>>) -> Result<(), RestoreError> {
         let mut places = Vec::with_capacity(file.entry.chunks.len());
         let mut total = 0u64;
         for id in &file.entry.chunks {
@@ -395,7 +430,6 @@ impl<'o> Run<'o, '_> {
             self.shared.collector.report().damage = true;
             return Ok(());
         }
-        let file = Arc::new(file);
         for (chunk, place, at) in places {
             self.batch.add(Part { file: Arc::clone(&file), chunk, place, at });
         }
@@ -465,12 +499,10 @@ impl<'o> Run<'o, '_> {
 
     /// Waits for all files and then makes the links to them.
     fn flush_links(&mut self) -> Result<(), RestoreError> {
-        let jobs = self.batch.all();
-        jobs.into_iter().try_for_each(|job| self.send(job))?;
-        if self.links.is_empty() {
-            return Ok(());
+        if self.links.is_empty() && self.workers.living.is_none() {
+            return self.batch.all().into_iter().try_for_each(|job| self.send(job));
         }
-        self.workers.wait();
+        self.settle()?;
         for link in std::mem::take(&mut self.links) {
             match self.make_link(&link) {
                 Ok(()) => self.shared.collector.report().others += 1,
@@ -553,10 +585,7 @@ impl<'o> Run<'o, '_> {
     }
 
     fn finish(&mut self, removes: bool) -> Result<(), RestoreError> {
-        for job in self.batch.all() {
-            self.send(job)?;
-        }
-        self.workers.wait();
+        self.settle()?;
         let result = if removes { self.remove_doomed() } else { Ok(()) };
         self.links.clear();
         self.doomed.clear();

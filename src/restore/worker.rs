@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Now, Powers, apply, apply_but_flags, apply_flags};
 use super::batch::{FileTarget, Job, Part};
 use super::directory::Directory;
+use super::living::Living;
 use super::report::{Collector, Loss};
 use super::seal;
 use crate::base::event::Event;
@@ -38,6 +39,8 @@ pub struct Workers<'o> {
     pub devices: bool,
     /// Files with several names that were made: path in the target to (device, inode).
     pub linked: Mutex<HashMap<Vec<u8>, (u64, u64)>>,
+    /// The living tree.
+    pub living: Option<Living>,
     busy: AtomicUsize,
     idle: Condvar,
     lock: Mutex<()>,
@@ -51,6 +54,7 @@ impl<'o> Workers<'o> {
         collector: &'o Collector<'o>,
         powers: Powers,
         devices: bool,
+        living: Option<Living>,
     ) -> Self {
         Self {
             store,
@@ -59,6 +63,7 @@ impl<'o> Workers<'o> {
             powers,
             devices,
             linked: Mutex::default(),
+            living,
             busy: AtomicUsize::new(0),
             idle: Condvar::new(),
             lock: Mutex::new(()),
@@ -85,8 +90,8 @@ impl<'o> Workers<'o> {
         }
     }
 
-    /// One worker's life.
-    pub fn work(&self, jobs: &Receiver<Job<'o>>) {
+    /// One worker's life. What the living tree turns out not to have it gives back.
+    pub fn work(&self, jobs: &Receiver<Job<'o>>, declined: &Sender<Arc<FileTarget<'o>>>) {
         let mut reader = FrameReader::new(self.store, self.index);
         let mut memory = Vec::new();
         let mut names = Names::default();
@@ -96,6 +101,12 @@ impl<'o> Workers<'o> {
                     (Job::Small(files), _) => {
                         files.iter().for_each(|file| self.finish_file(file, &mut names))
                     }
+                    (Job::Take(files), _) => files.into_iter().for_each(|file| {
+                        if let Some(file) = self.take(file, &mut names) {
+                            // nobody waits for it any more where the run has ended
+                            let _ = declined.send(file);
+                        }
+                    }),
                     (Job::Frame { pack, frame, parts }, Ok(reader)) => {
                         memory = self.write_frame(reader, pack, frame, parts, memory, &mut names);
                     }
@@ -104,6 +115,33 @@ impl<'o> Workers<'o> {
             }
             self.job_done();
         }
+    }
+
+    // From the living tree; the file comes back if that does not have it.
+    fn take(&self, file: Arc<FileTarget<'o>>, names: &mut Names) -> Option<Arc<FileTarget<'o>>> {
+        let Some(living) = &self.living else { return Some(file) };
+        let done = match living.find(&file.path, &file.entry, self.index) {
+            None => Ok(false),
+            Some(found) => self.opened(&file).and_then(|out| {
+                let filled = living.fill(&found, &file.entry, out)?;
+                if !filled {
+                    rustix::fs::ftruncate(out, 0)?;
+                }
+                Ok(filled)
+            }),
+        };
+        match done {
+            Ok(true) => {
+                self.collector.observer.event(Event::Advanced { entries: 0, bytes: file.entry.stat.size });
+                self.finish_file(&file, names);
+            }
+            Ok(false) => return Some(file),
+            Err(error) => {
+                self.fail(&file, error);
+                self.discard(&file);
+            }
+        }
+        None
     }
 
     fn write_frame(
@@ -418,7 +456,11 @@ fn write_stream(fd: BorrowedFd<'_>, entry: &Entry, at: u64, content: &[u8]) -> i
     if rest.is_empty() { Ok(()) } else { Err(io::Error::other("its chunks are longer than it is")) }
 }
 
-fn write_all(fd: BorrowedFd<'_>, mut content: &[u8], mut at: u64) -> io::Result<()> {
+/// Writes all of it at this place.
+///
+/// # Errors
+/// If the system does not take it.
+pub fn write_all(fd: BorrowedFd<'_>, mut content: &[u8], mut at: u64) -> io::Result<()> {
     while !content.is_empty() {
         match rustix::io::pwrite(fd, content, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

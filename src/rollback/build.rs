@@ -6,6 +6,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::choose::Chosen;
+use super::moment::moment;
+use super::place::Rules;
 use super::propose::extra;
 use super::types::{RollbackError, Subject};
 use crate::base::Name;
@@ -29,18 +31,14 @@ pub fn build(
         let path = Name::from(beside.as_os_str());
         RollbackError::Io { act: "make the directory", path, source }
     })?;
-    let live = subject.plan.root();
-    let everything = Selection::default();
-    let how = (worker_count(), observer);
-    let placement = &chosen.placement;
-    let taken =
-        restore::take_over(subject.repo, &chosen.snapshot, placement, &everything, (&live, beside), how)
-            .map_err(failed)?;
-    let options = options(beside, everything);
-    let placements = std::slice::from_ref(placement);
+    let live = subject.tree();
+    let options = Options { mode: Mode::Fresh, living: Some(live), ..options(beside, Selection::default()) };
+    let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    exact(&report.map_err(failed)?)?;
-    Ok(taken)
+    let report = report.map_err(failed)?;
+    exact(&report)?;
+    moment("the new tree is built");
+    Ok(report.taken)
 }
 
 /// Brings the live tree itself to the snapshot, entry by entry; what `selection` leaves out stays.
@@ -51,14 +49,17 @@ pub fn in_place(
     subject: &Subject<'_>,
     chosen: &Chosen,
     selection: Selection,
+    rules: &Rules,
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
     let root = subject.plan.root();
     let options = options(&root, selection);
     let placements = std::slice::from_ref(&chosen.placement);
+    moment("before the tree is rewritten");
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     exact(&report.map_err(failed)?)?;
-    for path in extra(subject, chosen, observer)? {
+    moment("what differs is rewritten");
+    for path in extra(subject, chosen, rules, observer)? {
         let path = Path::new(path.as_os_str());
         // what stays is not only what the plan's patterns name: the log of a database that is kept, too
         let below = path.strip_prefix(&root).map(|below| Name::from(below.as_os_str()));
@@ -82,25 +83,11 @@ pub fn in_place(
     Ok(())
 }
 
-/// How many bytes of files would come from the repository.
-///
-/// # Errors
-/// If it cannot be found out.
-pub fn would_fetch(
-    subject: &Subject<'_>,
-    chosen: &Chosen,
-    observer: &dyn Observer,
-) -> Result<Report, RollbackError> {
-    let options =
-        Options { dry_run: true, sync: false, ..options(&subject.plan.root(), Selection::default()) };
-    let placements = std::slice::from_ref(&chosen.placement);
-    restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer).map_err(failed)
-}
-
 fn options(target: &Path, selection: Selection) -> Options {
     Options {
         target: target.to_owned(),
         mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false },
+        living: None,
         selection,
         owner: Owner::Number,
         devices: true,

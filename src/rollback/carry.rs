@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
+use super::moment::moment;
 use super::types::RollbackError;
 use crate::base::Name;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
@@ -37,7 +38,9 @@ pub fn carry(from: &Path, to: &Path, paths: &[Name]) -> Result<(), RollbackError
         // the directory around it keeps the time that the snapshot gave it
         let around = to.join(parent);
         let times = fs::symlink_metadata(&around).map_err(io_error("read", &around))?;
+        moment("before live data gets its names");
         follow(&source, &target)?;
+        moment("live data has its names");
         set_times_of(&times, &around)?;
     }
     Ok(())
@@ -79,6 +82,7 @@ pub fn clear(path: &Path) -> Result<(), RollbackError> {
         Some(found) if found.is_dir() => fs::remove_dir_all(path),
         Some(_) => fs::remove_file(path),
     };
+    moment("something was removed");
     removed.map_err(io_error("remove", path))
 }
 

@@ -17,6 +17,7 @@ pub const SAFETY_TAG: &str = "before-rollback";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The snapshot, and why it is the one.
+#[derive(Clone, Debug)]
 pub struct Chosen {
     /// It.
     pub snapshot: Snapshot,

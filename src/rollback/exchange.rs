@@ -1,11 +1,13 @@
 //! Two directories change their names in one step.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags};
 
+use super::moment::moment;
 use super::types::RollbackError;
 use crate::base::Name;
 
@@ -19,21 +21,58 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), RollbackError> {
         let path = Name::from(path.as_os_str());
         move |source: io::Error| RollbackError::Io { act, path, source }
     };
+    moment("before the exchange");
     rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
         .map_err(|error| failed("exchange the names of", one)(error.into()))?;
+    moment("the exchange");
     let Some(parent) = one.parent() else { return Ok(()) };
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the directory", parent))
 }
 
-/// Whether names can be exchanged in this directory, by doing it with two empty ones.
+/// So often it is tried again when somebody else probes at the same time.
+const TRIES: usize = 5;
+
+/// Whether names can be exchanged beside a tree, by doing it with two empty directories. One that is cut off leaves a directory
+/// that the next one removes.
 ///
 /// # Errors
 /// Why not.
-pub fn probe(parent: &Path) -> io::Result<()> {
-    let make = || tempfile::Builder::new().prefix(".lifeboat-probe-").tempdir_in(parent);
-    let (one, other) = (make()?, make()?);
-    rustix::fs::renameat_with(CWD, one.path(), CWD, other.path(), RenameFlags::EXCHANGE)?;
-    Ok(())
+pub fn probe(parent: &Path, tree: &OsStr) -> io::Result<()> {
+    let mut name = OsString::from(".lifeboat-probe-");
+    name.push(tree);
+    let place = parent.join(name);
+    let mut tries = 0;
+    loop {
+        let tried = exchange_in(&place);
+        let removed = fs::remove_dir_all(&place);
+        tries += 1;
+        match tried {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+            Ok(()) => {
+                return removed.or_else(|error| match error.kind() {
+                    io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                });
+            }
+            failed => return failed,
+        }
+    }
+}
+
+fn exchange_in(place: &Path) -> io::Result<()> {
+    let make = |path: &Path| match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_symlink() => Ok(()),
+        other => other,
+    };
+    let (one, other) = (place.join("1"), place.join("2"));
+    make(place).and_then(|()| make(&one)).and_then(|()| make(&other))?;
+    Ok(rustix::fs::renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE)?)
+}
+
+/// Whether a directory lies on an overlay file system.
+pub fn is_overlay(path: &Path) -> bool {
+    const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == OVERLAY)
 }
 
 /// Whether files of this directory can share blocks, by trying it with two small ones.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::moment::moment;
 use super::place::Rules;
 use super::types::{Pending, Way};
 use crate::base::Name;
@@ -83,8 +84,8 @@ pub struct Journal {
     pub old_inode: u64,
     /// The inode of the one that it is to be; 0 until that is built.
     pub new_inode: u64,
-    /// The tree of an earlier rollback, which nobody needs once this one is done.
-    pub superseded: Option<Name>,
+    /// What an undo would have gone to before this one was done: needed again if it is taken back.
+    pub earlier: Option<Kept>,
     /// In place: whether the tree was touched.
     pub touched: bool,
     /// How far it is.
@@ -128,7 +129,10 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, state: &State) -> Result<(), StateError> {
-        state.write(JOURNAL, self)
+        moment("before the journal is written");
+        state.write(JOURNAL, self)?;
+        moment("the journal is written");
+        Ok(())
     }
 
     /// It is over.
@@ -136,7 +140,10 @@ impl Journal {
     /// # Errors
     /// If it cannot be removed.
     pub fn close(state: &State) -> Result<(), StateError> {
-        state.remove(JOURNAL)
+        moment("before the journal is removed");
+        state.remove(JOURNAL)?;
+        moment("the journal is removed");
+        Ok(())
     }
 
     /// The one that has begun and not ended.
@@ -178,6 +185,9 @@ pub fn lock(state: &State) -> Result<Option<Lock>, StateError> {
 pub struct Kept {
     /// The run that put it aside.
     pub run_id: String,
+    /// The tree that has its name now.
+    #[serde(default = "nowhere")]
+    pub root: Name,
     /// Where it is.
     pub path: Name,
     /// Its inode.
@@ -191,14 +201,30 @@ pub struct Kept {
     pub keeps_databases: bool,
 }
 
+fn nowhere() -> Name {
+    Name(Vec::new())
+}
+
 impl Kept {
     /// The one that is there.
     ///
     /// # Errors
     /// If what is remembered cannot be read.
     pub fn read(state: &State) -> Result<Option<Self>, StateError> {
-        let kept: Option<Self> = state.read(KEPT)?;
-        Ok(kept.filter(|kept| inode(Path::new(kept.path.as_os_str())) == Some(kept.inode)))
+        Ok(Self::written(state)?.filter(Self::is_there))
+    }
+
+    /// True if it is still where it was put.
+    pub fn is_there(&self) -> bool {
+        inode(Path::new(self.path.as_os_str())) == Some(self.inode)
+    }
+
+    /// The one that is remembered, there or not.
+    ///
+    /// # Errors
+    /// If what is remembered cannot be read.
+    pub fn written(state: &State) -> Result<Option<Self>, StateError> {
+        state.read(KEPT)
     }
 
     /// Remembers it.
@@ -206,7 +232,10 @@ impl Kept {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, state: &State) -> Result<(), StateError> {
-        state.write(KEPT, self)
+        moment("before the earlier tree is noted");
+        state.write(KEPT, self)?;
+        moment("the earlier tree is noted");
+        Ok(())
     }
 
     /// Forgets it.

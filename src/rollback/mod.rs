@@ -13,10 +13,14 @@ mod carry;
 mod choose;
 mod exchange;
 mod journal;
+mod moment;
 mod place;
 mod propose;
 mod record;
 mod run;
+mod save;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use crate::base::Name;
@@ -28,6 +32,8 @@ use journal::{Journal, Kept, Stage, Standing};
 use run::Run;
 
 pub use choose::SAFETY_TAG;
+pub use propose::other_schemas;
+pub use save::save;
 pub use types::{
     DatabaseFate, Direction, Ended, Goal, Obstacle, Options, Outcome, Pending, Proposal, RollbackError,
     Subject, Way,
@@ -45,7 +51,7 @@ pub fn propose(
     if options.goal == Goal::Undo {
         return propose::undo(subject, options);
     }
-    Ok(propose::to_snapshot(subject, options, observer)?.0)
+    propose::to_snapshot(subject, options, observer)
 }
 
 /// What would stop any rollback of this application: all that can be found out without a snapshot.
@@ -53,7 +59,7 @@ pub fn propose(
 /// # Errors
 /// If it could not be found out.
 pub fn obstacles_of_place(subject: &Subject<'_>) -> Result<Vec<Obstacle>, RollbackError> {
-    let classes = place::Classes::of(&subject.plan.root(), &place::Rules::of(subject.plan, false))?;
+    let classes = place::Classes::of(&subject.tree(), &place::Rules::of(subject.plan, false))?;
     let mut found = place::obstacles(subject, &classes);
     found.extend(place::far_databases(subject.plan));
     Ok(found)
@@ -76,22 +82,21 @@ pub fn perform(
     if let Some(found) = Journal::open(subject.state)? {
         return Err(RollbackError::UnfinishedRun(Box::new(found.pending(false))));
     }
-    let root = subject.plan.root();
+    let root = subject.tree();
     let started = subject.repo.clock().now();
     let random = host::random_hex().unwrap_or_default();
     let run_id = format!("{}-{}", started.0.format("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default());
-    let (beside, chosen) = if proposal.is_undo {
+    let beside = if proposal.is_undo {
         let kept = Kept::read(subject.state)?
             .ok_or_else(|| RollbackError::NothingToUndo("the earlier tree is gone".to_owned()))?;
-        (kept.path, None)
+        kept.path
     } else {
-        let goal = proposal.snapshot.map_or(options.goal, Goal::Snapshot);
         let name = root.file_name().unwrap_or_default();
         let mut beside = std::ffi::OsString::from(".lifeboat-");
         beside.push(name);
         beside.push(format!(".{run_id}"));
         let beside = root.parent().unwrap_or(&root).join(beside);
-        (Name::from(beside.as_os_str()), Some(choose::choose(subject, goal)?))
+        Name::from(beside.as_os_str())
     };
     let strange = || RollbackError::Strange(format!("{} is not a directory", Name::from(root.as_os_str())));
     let journal = Journal {
@@ -109,12 +114,12 @@ pub fn perform(
         rules: place::Rules::of(subject.plan, proposal.keep_databases),
         old_inode: journal::inode(&root).ok_or_else(strange)?,
         new_inode: 0,
-        superseded: None,
+        earlier: None,
         touched: false,
         stage: Stage::Building,
         why: None,
     };
-    Run::new(subject, journal, lock, observer).forward(options, chosen.as_ref())
+    Run::new(subject, journal, lock, observer).forward(options, proposal.goes_to.as_ref())
 }
 
 /// The rollback of this application that has begun and not ended, if there is one.
@@ -141,7 +146,8 @@ pub fn resume(
     let why = found.why.clone().unwrap_or_else(|| format!("it was cut off while {}", found.stage.word()));
     let standing = found.standing();
     let goes_on = direction == Direction::Finish && found.stage != Stage::Reverting;
-    let run = Run::new(subject, found, lock, observer);
+    let mut run = Run::new(subject, found, lock, observer);
+    run.resumed = true;
     match (run.journal.way, standing) {
         (Way::Exchange, Standing::Strange) => Err(RollbackError::Strange(format!(
             "{} is neither the tree from before nor the new one; both are needed to go on",

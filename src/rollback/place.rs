@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{mounts_within, probe};
+use super::exchange::{is_overlay, mounts_within, probe};
 use super::types::{Obstacle, RollbackError, Subject};
 use crate::base::Name;
+use crate::base::name::compare_paths;
 use crate::plan::{DatabaseKind, Plan};
 use crate::service::Service;
-use crate::tree::exclude::{self, ExcludeError, Excludes};
+use crate::tree::exclude::{self, Excludes};
 
 /// So many paths are named.
 const NAMED: usize = 5;
@@ -24,11 +25,12 @@ pub fn obstacle(what: impl Into<String>, next: impl Into<String>) -> Obstacle {
 
 /// Everything that can be found out without a snapshot.
 pub fn obstacles(subject: &Subject<'_>, classes: &Classes) -> Vec<Obstacle> {
-    let root = subject.plan.root();
+    let root = subject.tree();
     let mut found = of_tree(&root);
     // what lies in a carried directory goes with it
-    let goes_away = |path: &&PathBuf| path.strip_prefix(&root).is_ok_and(|below| !classes.is_carried(below));
-    for outside in subject.outside.iter().filter(goes_away) {
+    let goes_away = |path: &PathBuf| path.strip_prefix(&root).is_ok_and(|below| !classes.is_carried(below));
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    for outside in subject.outside.iter().map(real).filter(goes_away) {
         let outside = Name::from(outside.as_os_str());
         found.push(obstacle(
             format!("{outside} lies in the tree that would be exchanged"),
@@ -64,10 +66,8 @@ fn of_tree(root: &Path) -> Vec<Obstacle> {
     if meta.is_symlink() {
         let target = fs::read_link(root).unwrap_or_default();
         let target = Name::from(target.as_os_str());
-        return vec![obstacle(
-            format!("{shown} is a link to {target}, and what a link leads to is not exchanged"),
-            "name the directory itself as app.root",
-        )];
+        let what = format!("{shown} is a link to {target}, where nothing is");
+        return vec![obstacle(what, "lifeboat restore brings a tree back where there is none")];
     }
     if !meta.is_dir() {
         return vec![obstacle(format!("{shown} is not a directory"), "name a directory as app.root")];
@@ -96,8 +96,12 @@ fn of_tree(root: &Path) -> Vec<Obstacle> {
             format!("{shown} lies on another file system than {parent_shown}"),
             "give --in-place",
         )),
+        Ok(_) if is_overlay(root) => found.push(in_place(
+            format!("{shown} lies on an overlay, where a directory of a lower layer cannot change its name"),
+            "give --in-place",
+        )),
         Ok(_) => {
-            if let Err(error) = probe(parent) {
+            if let Err(error) = probe(parent, root.file_name().unwrap_or_default()) {
                 found.push(in_place(
                     format!("names cannot be exchanged in {parent_shown}: {error}"),
                     "run it as a user who may write there, or give --in-place",
@@ -163,6 +167,51 @@ impl Rules {
     }
 }
 
+/// Whose a path is that no snapshot has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Live data: it stays.
+    Carried,
+    /// Programs make it again.
+    Dropped,
+    /// Nobody speaks of it.
+    Unclassified,
+}
+
+/// Tells whose a path is.
+pub struct Sorter<'r> {
+    keep: Excludes,
+    rebuild: Excludes,
+    exclude: Excludes,
+    databases: &'r [Name],
+}
+
+impl<'r> Sorter<'r> {
+    /// For the tree at `root`.
+    ///
+    /// # Errors
+    /// If a pattern is wrong.
+    pub fn new(root: &Path, rules: &'r Rules) -> Result<Self, RollbackError> {
+        let build = |patterns: &[String]| {
+            let options = exclude::Options { patterns: patterns.to_vec(), ..exclude::Options::default() };
+            Excludes::build(root, &options).map_err(|error| RollbackError::Strange(error.to_string()))
+        };
+        let (keep, rebuild, exclude) = (build(&rules.keep)?, build(&rules.rebuild)?, build(&rules.exclude)?);
+        Ok(Self { keep, rebuild, exclude, databases: &rules.databases })
+    }
+
+    /// Whose a path below the tree is; `None` if it is the snapshot's. What lies in a directory that is somebody's is too.
+    pub fn class(&self, path: &[u8], is_dir: bool) -> Option<Class> {
+        if self.keep.matches(path, is_dir) || self.databases.iter().any(|database| database.0 == path) {
+            Some(Class::Carried)
+        } else if self.rebuild.matches(path, is_dir) {
+            Some(Class::Dropped)
+        } else {
+            self.exclude.matches(path, is_dir).then_some(Class::Unclassified)
+        }
+    }
+}
+
 /// Which paths of a tree are whose.
 #[derive(Clone, Debug, Default)]
 pub struct Classes {
@@ -180,35 +229,37 @@ impl Classes {
     /// # Errors
     /// If a pattern is wrong.
     pub fn of(root: &Path, rules: &Rules) -> Result<Self, RollbackError> {
-        let build = |patterns: &[String]| -> Result<Excludes, ExcludeError> {
-            let options = exclude::Options { patterns: patterns.to_vec(), ..exclude::Options::default() };
-            Excludes::build(root, &options)
-        };
-        let wrong = |error: ExcludeError| RollbackError::Strange(error.to_string());
-        let keep = build(&rules.keep).map_err(wrong)?;
-        let rebuild = build(&rules.rebuild).map_err(wrong)?;
-        let exclude = build(&rules.exclude).map_err(wrong)?;
+        let sorter = Sorter::new(root, rules)?;
         let mut found = Self::default();
         let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(entry) = walk.next() {
             let Ok(entry) = entry else { continue };
             let Ok(relative) = entry.path().strip_prefix(root) else { continue };
             let (bytes, is_dir) = (relative.as_os_str().as_bytes(), entry.file_type().is_dir());
-            let list = if keep.matches(bytes, is_dir) || rules.databases.iter().any(|path| path.0 == bytes) {
-                &mut found.carried
-            } else if rebuild.matches(bytes, is_dir) {
-                &mut found.dropped
-            } else if exclude.matches(bytes, is_dir) {
-                &mut found.unclassified
-            } else {
-                continue;
-            };
-            list.push(Name(bytes.to_vec()));
+            let Some(class) = sorter.class(bytes, is_dir) else { continue };
+            found.add(class, bytes);
             if is_dir {
                 walk.skip_current_dir();
             }
         }
         Ok(found)
+    }
+
+    /// Notes a path.
+    pub fn add(&mut self, class: Class, path: &[u8]) {
+        let list = match class {
+            Class::Carried => &mut self.carried,
+            Class::Dropped => &mut self.dropped,
+            Class::Unclassified => &mut self.unclassified,
+        };
+        list.push(Name(path.to_vec()));
+    }
+
+    /// In the order of paths.
+    pub fn sort(&mut self) {
+        for list in [&mut self.carried, &mut self.dropped, &mut self.unclassified] {
+            list.sort_by(|a, b| compare_paths(&a.0, &b.0));
+        }
     }
 
     /// What stays as it is: live data, and the databases that stay, each with all that may come to lie beside it.

@@ -1,27 +1,28 @@
 //! What a rollback would do, found out without doing any of it.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use super::build::would_fetch;
 use super::choose::{Chosen, choose};
 use super::exchange::shares_blocks;
 use super::journal::Kept;
-use super::place::{Classes, Rules, far_databases, obstacle, obstacles};
+use super::place::{Classes, Rules, Sorter, far_databases, obstacle, obstacles};
 use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::event::Observer;
 use crate::base::size;
 use crate::catalog::compare::Kind;
 use crate::catalog::diff::{Change, Counts};
-use crate::catalog::live::{self, LiveError, diff_live};
+use crate::catalog::live::{self, LiveError, diff_live_but};
 use crate::catalog::paths::{Part, absolute};
 use crate::database::{Facts, sqlite};
+use crate::format::manifest::ROOT;
+use crate::format::snapshot::{Database, Document};
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::service::Service;
 use crate::sys::host::worker_count;
 use crate::sys::space::space;
-use crate::tree::exclude;
 use crate::verify::{self, Depth, Severity};
 
 /// So many changes are listed.
@@ -34,9 +35,16 @@ pub fn to_snapshot(
     subject: &Subject<'_>,
     options: &Options,
     observer: &dyn Observer,
-) -> Result<(Proposal, Chosen), RollbackError> {
+) -> Result<Proposal, RollbackError> {
     let chosen = choose(subject, options.goal)?;
-    let classes = Classes::of(&subject.plan.root(), &Rules::of(subject.plan, options.keep_databases))?;
+    let rules = Rules::of(subject.plan, options.keep_databases);
+    let mut listed = Vec::new();
+    let (compared, classes) = compare(subject, &chosen, &rules, observer, &mut |change| {
+        if listed.len() < LISTED {
+            let path = Name(absolute(change.root, change.path));
+            listed.push(format!("{}  {path}", change.kind.letter()));
+        }
+    })?;
     let mut stops = obstacles(subject, &classes);
     if options.way == Way::InPlace {
         stops.retain(|stop| !stop.in_place_helps);
@@ -45,10 +53,9 @@ pub fn to_snapshot(
         stops.extend(far_databases(subject.plan));
     }
     stops.extend(unsound(subject, &chosen, observer)?);
-    let root = subject.plan.root();
-    let (changes, listed) = changes(subject, &chosen, observer)?;
+    let root = subject.tree();
     let statistics = &chosen.snapshot.document.statistics;
-    let fetched = would_fetch(subject, &chosen, observer)?.bytes;
+    let fetched = compared.bytes;
     let parent = root.parent().unwrap_or(&root);
     let reflink = options.way == Way::Exchange && shares_blocks(parent);
     let room = match (options.way, reflink) {
@@ -58,6 +65,11 @@ pub fn to_snapshot(
     stops.extend(no_room(parent, room, statistics.files));
     let databases = databases(subject, &chosen, options, &mut stops);
     let mut notes = chosen.notes.clone();
+    if subject.plan.root().is_symlink() {
+        let link = Name::from(subject.plan.root().as_os_str());
+        notes
+            .push(format!("{link} is a link: the directory it leads to is brought back, and the link stays"));
+    }
     if Service::of(subject.plan).is_none() {
         notes.push("the plan has no [service]: nothing is stopped and nothing is started".to_owned());
     }
@@ -73,7 +85,7 @@ pub fn to_snapshot(
     if chosen.snapshot.forgotten {
         notes.push("this snapshot was forgotten; the next prune may remove it".to_owned());
     }
-    let proposal = Proposal {
+    Ok(Proposal {
         root: Name::from(root.as_os_str()),
         is_undo: false,
         snapshot: Some(chosen.snapshot.id),
@@ -81,7 +93,7 @@ pub fn to_snapshot(
         drilled: chosen.drilled,
         chosen: chosen.why.clone(),
         way: options.way,
-        changes,
+        changes: compared.counts,
         listed,
         carried: classes.carried,
         dropped: classes.dropped,
@@ -96,8 +108,8 @@ pub fn to_snapshot(
         notes,
         obstacles: stops,
         undoes: None,
-    };
-    Ok((proposal, chosen))
+        goes_to: Some(chosen),
+    })
 }
 
 /// For the way forward again.
@@ -105,7 +117,7 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
     let kept = Kept::read(subject.state)?.ok_or_else(|| {
         RollbackError::NothingToUndo("there is no rollback to undo: no earlier tree is kept".to_owned())
     })?;
-    let root = subject.plan.root();
+    let root = subject.tree();
     let keep_databases = options.keep_databases || kept.keeps_databases;
     let classes = Classes::of(&root, &Rules::of(subject.plan, keep_databases))?;
     let mut stops = obstacles(subject, &classes);
@@ -113,6 +125,16 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         stops.push(obstacle(
             format!("{} does not lie beside the tree", kept.path),
             "the application was moved since; move the earlier tree beside it",
+        ));
+    } else if !kept.root.0.is_empty() && kept.root != Name::from(root.as_os_str()) {
+        stops.push(obstacle(
+            format!(
+                "{} was put aside for {}, and the application is at {} now",
+                kept.path,
+                kept.root,
+                Name::from(root.as_os_str())
+            ),
+            "lead the link back, or drop the earlier tree with lifeboat undo --drop",
         ));
     }
     Ok(Proposal {
@@ -138,6 +160,7 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         notes: Vec::new(),
         obstacles: stops,
         undoes: Some(kept.run_id),
+        goes_to: None,
     })
 }
 
@@ -181,21 +204,6 @@ fn unsound(
     Ok(found)
 }
 
-fn changes(
-    subject: &Subject<'_>,
-    chosen: &Chosen,
-    observer: &dyn Observer,
-) -> Result<(Counts, Vec<String>), RollbackError> {
-    let mut listed = Vec::new();
-    let counts = compare(subject, chosen, observer, &mut |change| {
-        if listed.len() < LISTED {
-            let path = Name(absolute(change.root, change.path));
-            listed.push(format!("{}  {path}", change.kind.letter()));
-        }
-    })?;
-    Ok((counts, listed))
-}
-
 /// What the living tree has and the snapshot has not, absolute, what lies in a directory before it.
 ///
 /// # Errors
@@ -203,10 +211,11 @@ fn changes(
 pub fn extra(
     subject: &Subject<'_>,
     chosen: &Chosen,
+    rules: &Rules,
     observer: &dyn Observer,
 ) -> Result<Vec<Name>, RollbackError> {
     let mut found = Vec::new();
-    compare(subject, chosen, observer, &mut |change| {
+    compare(subject, chosen, rules, observer, &mut |change| {
         if change.kind == Kind::Added {
             found.push(Name(absolute(change.root, change.path)));
         }
@@ -215,33 +224,47 @@ pub fn extra(
     Ok(found)
 }
 
-// From the snapshot to what is there now, without live data and what no snapshot holds.
+// From the snapshot to what is there now, without live data and what no snapshot holds: that is told by whose it is.
 fn compare(
     subject: &Subject<'_>,
     chosen: &Chosen,
+    rules: &Rules,
     observer: &dyn Observer,
     found: &mut dyn FnMut(&Change<'_>),
-) -> Result<Counts, RollbackError> {
+) -> Result<(live::Outcome, Classes), RollbackError> {
     let loaded = subject.repo.load(Condemned::Use)?;
     let mut chunks = ChunkReader::new(subject.repo.store(), &loaded.index, 4)?;
     let root = &chosen.snapshot.document.roots[chosen.placement.root];
     let parts = [Part { root, top: chosen.placement.subtree.clone() }];
-    let app = &subject.plan.app;
-    let patterns =
-        [&app.exclude, &app.keep_on_rollback, &app.rebuild].into_iter().flatten().cloned().collect();
-    let excludes = exclude::Options { patterns, ..exclude::Options::default() };
-    let options = live::Options { excludes, threads: worker_count(), ..live::Options::default() };
+    let options = live::Options { threads: worker_count(), ..live::Options::default() };
+    let tree = subject.plan.root();
+    let sorter = Sorter::new(&tree, rules)?;
+    let classes = Mutex::new(Classes::default());
+    // paths are those of the snapshot's root, which may lie above the tree
+    let below = |path: &[u8]| match &chosen.placement.subtree[..] {
+        ROOT => Some(path.to_vec()),
+        top => Some(path.strip_prefix(top)?.strip_prefix(b"/")?.to_vec()),
+    };
+    let leave_out = |path: &[u8], is_dir: bool, of: live::Of| {
+        let Some(below) = below(path) else { return false };
+        let class = sorter.class(&below, is_dir);
+        if let (Some(class), live::Of::Tree) = (class, of) {
+            classes.lock().unwrap_or_else(PoisonError::into_inner).add(class, &below);
+        }
+        class.is_some()
+    };
     let mut each = |change: &Change<'_>| {
         found(change);
         Ok(())
     };
-    let outcome = diff_live(&mut chunks, &parts, &options, &mut each, observer);
-    Ok(outcome
-        .map_err(|error| match error {
-            LiveError::Repo(error) => RollbackError::Repo(error),
-            other => RollbackError::Strange(other.to_string()),
-        })?
-        .counts)
+    let outcome = diff_live_but(&mut chunks, &parts, &options, &leave_out, &mut each, observer);
+    let outcome = outcome.map_err(|error| match error {
+        LiveError::Repo(error) => RollbackError::Repo(error),
+        other => RollbackError::Strange(other.to_string()),
+    })?;
+    let mut classes = classes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    classes.sort();
+    Ok((outcome, classes))
 }
 
 fn no_room(parent: &Path, bytes: u64, entries: u64) -> Option<Obstacle> {
@@ -294,4 +317,16 @@ fn databases(
         found.push(DatabaseFate { path, kept, differences });
     }
     found
+}
+
+/// The databases of the tree whose schema is another than the snapshot's.
+pub fn other_schemas(subject: &Subject<'_>, document: &Document) -> Vec<Name> {
+    let root = subject.plan.root();
+    let is_other = |saved: &&Database| {
+        let path = Path::new(saved.path.as_os_str());
+        path.starts_with(&root)
+            && sqlite::look(path)
+                .is_ok_and(|live| saved.schema != live.schema || saved.user_version != live.user_version)
+    };
+    document.databases.iter().filter(is_other).map(|saved| saved.path.clone()).collect()
 }

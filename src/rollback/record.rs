@@ -7,17 +7,17 @@ use super::types::{Ended, Outcome, Way};
 use crate::base::id::SnapshotId;
 use crate::drill::facts;
 use crate::evidence::{
-    self, Cleanup, Evidence, Isolation, Kind, Measured, Objectives, SCHEMA, Seconds, SnapshotFacts, Verdict,
+    self, Cleanup, Evidence, Isolation, Kind, Measured, Objectives, SCHEMA, Seconds, Verdict,
 };
 
 /// Writes the record, and says what came of it.
-pub fn outcome(run: Run<'_>, ended: Ended) -> Outcome {
+pub fn outcome(run: &Run<'_>, ended: Ended) -> Outcome {
     let is_done = ended == Ended::Done;
     let (before, snapshot) = (run.journal.safety, run.journal.snapshot);
     let after = if is_done { snapshot } else { None };
     let kept =
         (is_done && run.journal.way == Way::Exchange).then(|| PathBuf::from(run.journal.beside.as_os_str()));
-    let mut evidence = of(&run, &ended, after);
+    let mut evidence = of(run, &ended, after);
     let recorded = evidence::append(run.subject.repo, run.subject.key, &mut evidence);
     let not_recorded = recorded.err().map(|error| error.to_string());
     Outcome { ended, evidence, not_recorded, before, after, downtime: run.downtime, kept }
@@ -57,7 +57,9 @@ fn of(run: &Run<'_>, ended: &Ended, after: Option<SnapshotId>) -> Evidence {
         participants: Vec::new(),
         approver: None,
         config_sha256: subject.plan_sha256.clone(),
-        snapshot: journal.safety.and_then(|id| snapshot_facts(run, id)),
+        snapshot: journal
+            .safety
+            .and_then(|id| Some(facts::of_snapshot(id, &subject.repo.document(id).ok()?))),
         after: after.map(SnapshotId::to_hex),
         objectives: Objectives::default(),
         measured: Measured {
@@ -81,18 +83,4 @@ fn of(run: &Run<'_>, ended: &Ended, after: Option<SnapshotId>) -> Evidence {
         follow_ups: Vec::new(),
         seal: None,
     }
-}
-
-fn snapshot_facts(run: &Run<'_>, id: SnapshotId) -> Option<SnapshotFacts> {
-    let document = run.subject.repo.document(id).ok()?;
-    Some(SnapshotFacts {
-        id: id.to_hex(),
-        taken_at: document.started,
-        consistent_at: document.databases.iter().map(|database| database.at).min(),
-        files: document.statistics.files,
-        bytes: document.statistics.bytes,
-        root_hash: None,
-        repository: document.repository,
-        same_as_last_drill: false,
-    })
 }

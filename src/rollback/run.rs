@@ -10,21 +10,18 @@ use super::choose::{Chosen, SAFETY_TAG};
 use super::exchange::exchange;
 use super::journal::{Journal, Kept, Stage, Standing, inode};
 use super::place::Classes;
+use super::save::save;
 use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
 use crate::base::Name;
+use crate::base::error::causes;
 use crate::base::event::{Event, Observer, Step};
-use crate::base::id::SnapshotId;
 use crate::check::{self, Check};
 use crate::drill::recorder::{Recorder, Result as StepResult};
 use crate::evidence::Outcome as StepOutcome;
-use crate::logbook::{self, Act};
-use crate::repo::writer::DEFAULT_LEVEL;
 use crate::restore::Selection;
 use crate::service::Service;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::SnapshotError;
 use crate::state::Lock;
-use crate::sys::host::{self, worker_count};
-use crate::tree::exclude;
 
 /// Passes everything on, and never wants an end: past the stop of the service there is only forward or back.
 struct Resolute<'a>(&'a dyn Observer);
@@ -49,6 +46,8 @@ pub struct Run<'a> {
     pub(super) notes: Vec<String>,
     stopped: Option<Instant>,
     pub(super) downtime: Option<Duration>,
+    // it was cut off before, and somebody else goes on
+    pub(super) resumed: bool,
     _lock: Lock,
 }
 
@@ -65,6 +64,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             stopped: None,
             downtime: None,
+            resumed: false,
             _lock: lock,
         }
     }
@@ -111,7 +111,8 @@ impl<'a> Run<'a> {
         if options.safety {
             self.phase("safety snapshot", false);
             let began = Instant::now();
-            let id = self.safety().map_err(|error| match error {
+            let reason = format!("before the rollback {}", self.journal.run_id);
+            let id = save(self.subject, SAFETY_TAG, &reason, self.observer).map_err(|error| match error {
                 SnapshotError::Interrupted => RollbackError::Interrupted,
                 other => RollbackError::Safety(other),
             })?;
@@ -136,37 +137,25 @@ impl<'a> Run<'a> {
             })?;
             self.journal.new_inode = found;
         }
+        self.journal.write(self.subject.state)?;
+        if self.journal.way == Way::Exchange {
+            self.carry_ahead()?;
+        }
         if self.observer.interrupted() {
             return Err(RollbackError::Interrupted);
         }
-        self.journal.write(self.subject.state)?;
         Ok(())
     }
 
-    fn safety(&self) -> Result<SnapshotId, SnapshotError> {
-        let subject = self.subject;
-        let patterns = subject.plan.app.exclude.clone();
-        let reason = format!("before the rollback {}", self.journal.run_id);
-        let options = snapshot::Options {
-            roots: vec![subject.plan.root()],
-            excludes: exclude::Options { patterns, ..exclude::Options::default() },
-            tags: vec![Name::from(SAFETY_TAG)],
-            reason: Some(Name::from(reason.as_str())),
-            host: host::host_name(),
-            user: host::user_name(),
-            level: DEFAULT_LEVEL,
-            workers: worker_count(),
-            ..snapshot::Options::default()
-        };
-        let head = logbook::head(subject.repo)?;
-        let outcome = snapshot::take(subject.repo, subject.key, head, &options, self.observer)?;
-        let id = outcome.id.ok_or_else(|| std::io::Error::other("no snapshot came of it"))?;
-        let body = serde_json::json!({"snapshot": id, "reason": reason, "statistics": outcome.statistics});
-        let (host, user) = (host::host_name(), host::user_name());
-        // it is there all the same, and the record of the rollback names it
-        let _ =
-            logbook::append(subject.repo, subject.key, Act { kind: "snapshot".to_owned(), host, user, body });
-        Ok(id)
+    // Most names of live data, so that little is left to do while the service is stopped.
+    fn carry_ahead(&self) -> Result<(), RollbackError> {
+        let (root, beside) = (self.root(), self.beside());
+        let found = Classes::of(&root, &self.journal.rules)?;
+        match carry(&root, &beside, &found.carried) {
+            // what its writer removes at this moment is seen again when the service is stopped
+            Err(RollbackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     // From the stop of the service to the exchange. An error is why it must go back.
@@ -210,7 +199,9 @@ impl<'a> Run<'a> {
         let root = self.root();
         let dropped = Classes::of(&root, &self.journal.rules).map_err(|e| causes(&e))?.dropped;
         let selection = Selection::sparing(self.journal.carried.iter().chain(&dropped));
-        build::in_place(self.subject, chosen, selection, &Resolute(self.observer)).map_err(|e| causes(&e))
+        let observer = Resolute(self.observer);
+        build::in_place(self.subject, chosen, selection, &self.journal.rules, &observer)
+            .map_err(|e| causes(&e))
     }
 
     fn stop(&mut self) -> Result<(), String> {
@@ -232,7 +223,10 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let started = match service.state().is_running() {
             // it was started before this run was cut off
-            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()),
+            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()).or_else(|error| {
+                let ended = !service.state().is_running();
+                if ended { service.start(&Resolute(self.observer)).map(|_| ()) } else { Err(error) }
+            }),
             false => service.start(&Resolute(self.observer)).map(|_| ()),
         };
         let failed = started.as_ref().err().map(|error| format!("{error}\n{}", error.output));
@@ -293,15 +287,17 @@ impl<'a> Run<'a> {
         if self.journal.way == Way::InPlace {
             return;
         }
-        let earlier = Kept::read(self.subject.state).ok().flatten();
-        let other = earlier.filter(|earlier| earlier.path != self.journal.beside);
-        if let Some(other) = other {
+        // an undo has given it another tree by now, so that it is not asked whether it is there
+        let earlier = Kept::written(self.subject.state).ok().flatten();
+        // that of a run that was cut off here is ours
+        if let Some(earlier) = earlier.filter(|earlier| earlier.run_id != self.journal.run_id) {
             // written down first: whoever is cut off here leaves it to the one that goes on
-            self.journal.superseded = Some(other.path);
+            self.journal.earlier = Some(earlier);
             let _ = self.journal.write(self.subject.state);
         }
         let kept = Kept {
             run_id: self.journal.run_id.clone(),
+            root: self.journal.root.clone(),
             path: self.journal.beside.clone(),
             inode: self.journal.old_inode,
             snapshot: self.journal.safety,
@@ -313,9 +309,25 @@ impl<'a> Run<'a> {
                 .push(format!("the earlier tree is at {} and undo does not know it: {error}", kept.path));
             return;
         }
-        let old = self.journal.superseded.take();
-        if let Some(Err(error)) = old.map(|old| clear(Path::new(old.as_os_str()))) {
+        // one from before that is not needed any more
+        let is_old = |earlier: &&Kept| earlier.path != self.journal.beside && earlier.is_there();
+        let old = self.journal.earlier.as_ref().filter(is_old);
+        if let Some(Err(error)) = old.map(|old| clear(Path::new(old.path.as_os_str()))) {
             self.notes.push(causes(&error));
+        }
+    }
+
+    // What an undo goes to is again what it was.
+    fn forget_kept(&mut self) {
+        let state = self.subject.state;
+        let ours = Kept::written(state).ok().flatten().is_some_and(|kept| kept.run_id == self.journal.run_id);
+        let done = match &self.journal.earlier {
+            Some(earlier) => earlier.write(state),
+            None if ours => Kept::forget(state),
+            None => Ok(()),
+        };
+        if let Err(error) = done {
+            self.notes.push(format!("what an undo goes to could not be remembered: {error}"));
         }
     }
 
@@ -327,6 +339,7 @@ impl<'a> Run<'a> {
         let _ = self.journal.enter(Stage::Reverting, self.subject.state);
         match self.undo_steps() {
             Ok(()) => {
+                self.forget_kept();
                 self.clear_away();
                 self.over(Ended::Reverted { why })
             }
@@ -362,6 +375,8 @@ impl<'a> Run<'a> {
             Standing::Strange => {
                 return Err(format!("{} is neither the earlier tree nor the new one", self.journal.root));
             }
+            // a service that was told to stop may still answer for a moment, and then end
+            Standing::Old if self.resumed && self.journal.was_running => drop(self.stop()),
             Standing::Old => {}
             Standing::New => {
                 self.stop()?;
@@ -403,23 +418,13 @@ impl<'a> Run<'a> {
 
     fn over(mut self, ended: Ended) -> Outcome {
         self.recorder.end_phase();
-        if !matches!(ended, Ended::Broken { .. })
-            && let Err(error) = Journal::close(self.subject.state)
-        {
-            self.notes.push(format!("it is over, and the journal could not be removed: {error}"));
+        let is_broken = matches!(ended, Ended::Broken { .. });
+        // cut off between the two, it is recorded once more: better than not at all
+        let mut outcome = super::record::outcome(&self, ended);
+        if !is_broken && let Err(error) = Journal::close(self.subject.state) {
+            let note = format!("it is over, and the journal could not be removed: {error}");
+            outcome.evidence.deviations.push(note);
         }
-        super::record::outcome(self, ended)
+        outcome
     }
-}
-
-/// An error with its causes, on one line.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::choose::Chosen;
 use crate::base::id::SnapshotId;
 use crate::base::time::Timestamp;
 use crate::base::{Exit, Name};
@@ -35,6 +36,14 @@ pub struct Subject<'a> {
     pub sudo_user: Option<String>,
     /// What must not lie in the tree, as it would go away with it: the repository, the writer's key.
     pub outside: Vec<PathBuf>,
+}
+
+impl Subject<'_> {
+    /// The directory that is the application, whatever links the plan names it by: it is exchanged, and the links stay.
+    pub fn tree(&self) -> PathBuf {
+        let root = self.plan.root();
+        root.canonicalize().unwrap_or(root)
+    }
 }
 
 /// Where to.
@@ -163,6 +172,9 @@ pub struct Proposal {
     /// For an undo: the run that is undone.
     #[serde(skip)]
     pub(super) undoes: Option<String>,
+    /// The snapshot, and what of it is the tree; `None` for an undo.
+    #[serde(skip)]
+    pub(super) goes_to: Option<Chosen>,
 }
 
 impl Proposal {

@@ -255,6 +255,9 @@ fn one_that_is_too_slow_is_taken_back_by_a_threshold() {
 #[test]
 fn a_command_that_fails_or_hangs_is_taken_back() {
     let Some(aura) = Aura::start() else { return };
+    let heard = aura.env.path("heard");
+    let notify = format!("[[notify]]\ncommand = \"cat >>{}\"\n[hotfix]\n", heard.display());
+    aura.plan("[hotfix]\n", &notify);
     let done = aura.hotfix(&["--watch", "1s"], "echo half >docs/HALF; echo no luck; exit 3").exits(30);
     assert!(text(&summary(&done), "why").ends_with("exited with 3") && done.stdout.contains("no luck"));
     assert!(!aura.file("docs/HALF").exists());
@@ -262,6 +265,10 @@ fn a_command_that_fails_or_hangs_is_taken_back() {
     let done = aura.hotfix(&["--watch", "1s"], "echo half >docs/HALF; sleep 307").exits(30);
     assert!(text(&summary(&done), "why").contains("did not end in time"));
     assert!(!aura.file("docs/HALF").exists() && aura.is_healthy());
+    // who is named was told of the first, and that it goes on failing is no news
+    let heard = fs::read_to_string(heard).unwrap();
+    assert_eq!(heard.matches("\"operation\":\"hotfix\"").count(), 1, "{heard}");
+    assert!(heard.contains("\"code\":30"), "{heard}");
 }
 
 #[test]
@@ -593,6 +600,13 @@ fn what_could_not_end_well_is_refused_before_anything_is_changed() {
     aura.lifeboat(&["hotfix"]).exits(2);
     let unit = aura.lifeboat(&["hotfix", "unit"]).ok().stdout;
     assert!(unit.contains("hotfix\" \"--resume\"") && unit.contains("ConditionPathExists="), "{unit}");
+    if have(&["systemd-analyze"]) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lifeboat-hotfix.service");
+        fs::write(&path, &unit).unwrap();
+        let verified = run(Command::new("systemd-analyze").arg("verify").arg(&path)).ok();
+        assert!(!verified.stderr.contains("lifeboat-hotfix"), "{}", verified.stderr);
+    }
     if !Path::new("/run/systemd/system").is_dir() {
         let done = aura.lifeboat(&["hotfix", "unit", "--install"]).exits(1);
         assert!(done.stderr.contains("systemd does not run this host"), "{}", done.stderr);

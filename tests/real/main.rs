@@ -22,6 +22,7 @@ mod layering;
 mod modes;
 mod notifications;
 mod rollback;
+mod rollback_systems;
 mod runbooks;
 mod sample;
 mod status;

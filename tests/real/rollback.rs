@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::env::{Done, TestEnv, have, have_root, long, run, say};
 
 /// An application with a plan of its own.
-struct App {
-    env: TestEnv,
-    dir: PathBuf,
+pub struct App {
+    pub env: TestEnv,
+    pub dir: PathBuf,
 }
 
 impl App {
@@ -22,6 +22,20 @@ impl App {
     fn small() -> Self {
         let env = TestEnv::new();
         let dir = env.path("app");
+        Self::small_in(env, dir)
+    }
+
+    /// The same at this place.
+    pub fn small_at(dir: &Path) -> Self {
+        Self::small_in(TestEnv::new(), dir.to_owned())
+    }
+
+    /// What lies there, with its plan.
+    pub fn of(dir: &Path) -> Self {
+        Self { env: TestEnv::new(), dir: dir.to_owned() }
+    }
+
+    fn small_in(env: TestEnv, dir: PathBuf) -> Self {
         fs::create_dir_all(dir.join("code/deep")).unwrap();
         fs::create_dir_all(dir.join("logs")).unwrap();
         for number in 0..60 {
@@ -66,14 +80,14 @@ impl App {
         command
     }
 
-    fn lifeboat(&self, args: &[&str]) -> Done {
+    pub fn lifeboat(&self, args: &[&str]) -> Done {
         let done = run(&mut self.command(args));
         assert!(done.code != 101 && !done.stderr.contains("panicked"), "{}", done.stderr);
         done
     }
 
     /// What a bad change does to it.
-    fn change(&self) {
+    pub fn change(&self) {
         for number in (0..60).step_by(2) {
             fs::write(
                 self.dir.join(format!("code/{number}.txt")),
@@ -86,11 +100,11 @@ impl App {
     }
 
     /// A hash over names, contents and modes of everything but live data, and databases: those are asked for their rows.
-    fn print(&self) -> String {
+    pub fn print(&self) -> String {
         let mut all = Vec::new();
-        let walk = walkdir::WalkDir::new(&self.dir).min_depth(1).sort_by_file_name();
+        let walk = walkdir::WalkDir::new(self.dir.canonicalize().unwrap()).min_depth(1).sort_by_file_name();
         for entry in walk.into_iter().map(Result::unwrap) {
-            let path = entry.path().strip_prefix(&self.dir).unwrap();
+            let path = entry.path().strip_prefix(self.dir.canonicalize().unwrap()).unwrap();
             if path.starts_with("logs")
                 || path.starts_with("run")
                 || path.starts_with("data")
@@ -212,12 +226,6 @@ fn what_could_not_succeed_is_refused_before_anything_is_touched() {
     let app = App::small();
     app.change();
     let changed = app.print();
-    let refused = |words: &str| {
-        let done = app.lifeboat(&["rollback"]).exits(1);
-        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
-        assert_eq!(app.print(), changed);
-        assert_eq!(app.beside(), 0);
-    };
     let plan = app.dir.join("lifeboat.toml");
     let text = fs::read_to_string(&plan).unwrap();
     let with = |from: &str, to: &str| fs::write(&plan, text.replace(from, to)).unwrap();
@@ -254,13 +262,15 @@ fn what_could_not_succeed_is_refused_before_anything_is_touched() {
         fs::rename(away.join(pack.file_name().unwrap()), pack).unwrap();
     }
 
-    // a link in place of the tree
-    let real = app.dir.with_file_name("real");
-    fs::rename(&app.dir, &real).unwrap();
-    std::os::unix::fs::symlink(&real, &app.dir).unwrap();
-    refused("is a link to");
-    fs::remove_file(&app.dir).unwrap();
-    fs::rename(&real, &app.dir).unwrap();
+    // the repository in the tree
+    let (repo, inside) = (app.env.path("repo"), app.dir.join("repo"));
+    fs::rename(&repo, &inside).unwrap();
+    std::os::unix::fs::symlink(&inside, &repo).unwrap();
+    let done = app.lifeboat(&["rollback"]).exits(1);
+    assert!(done.stderr.contains("lies in the tree that would be exchanged"), "{}", done.stderr);
+    assert_eq!(app.beside(), 0);
+    fs::remove_file(&repo).unwrap();
+    fs::rename(&inside, &repo).unwrap();
 
     if have_root("a mount point in the tree") && have(&["mount", "umount"]) {
         let point = app.dir.join("mnt");
@@ -291,7 +301,7 @@ fn in_place_goes_back_where_names_cannot_be_exchanged() {
 }
 
 /// Runs SQL on the sample's database, or on that of a tree put aside; the first value of the last statement.
-fn sql(database: &Path, text: &str) -> String {
+pub fn sql(database: &Path, text: &str) -> String {
     let code = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nfor s in sys.argv[2].split(';'): r=c.execute(s).fetchone()\nc.commit()\nprint(r[0] if r else '')";
     run(Command::new("python3").args(["-c", code]).arg(database).arg(text)).ok().stdout.trim().to_owned()
 }

@@ -39,7 +39,9 @@ def write(path):
 
 
 def judge(path):
-    db = sqlite3.connect(path)
+    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    # one state for all questions: it may be written to meanwhile
+    db.execute("BEGIN")
     found = db.execute("PRAGMA integrity_check").fetchone()[0]
     if found != "ok":
         return found

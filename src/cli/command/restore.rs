@@ -172,6 +172,7 @@ fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
     Ok(Options {
         target: absolute(&args.target)?,
         mode: if args.in_place { Mode::InPlace { overwrite, delete: args.delete } } else { Mode::Fresh },
+        living: None,
         selection,
         owner: match args.owner {
             How::Number => Owner::Number,

@@ -245,11 +245,11 @@ fn proposed(proposal: &Proposal) -> String {
     for database in &proposal.databases {
         let fate = if database.kept { "stays as it is" } else { "goes back" };
         let how = if database.differences.is_empty() {
-            "as it is now".to_owned()
+            "nothing in it differs now".to_owned()
         } else {
-            database.differences.join(", ")
+            format!("now: {}", database.differences.join(", "))
         };
-        line("database", format!("{} {fate}; now: {how}", database.path));
+        line("database", format!("{} {fate}; {how}", database.path));
     }
     if let Some((all, gone)) = proposal.last_took {
         line(

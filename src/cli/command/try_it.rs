@@ -249,6 +249,7 @@ impl Trial<'_> {
         let options = restore::Options {
             target: self.target.clone(),
             mode: Mode::Fresh,
+            living: None,
             selection: Selection::new(&[], &[]).map_err(CommandError::usage)?,
             owner: Owner::Number,
             devices: true,

@@ -192,6 +192,7 @@ fn what_is_not_selected_stays_as_it_is() {
     }
     assert_eq!(fs::read_to_string(env.path("app/code/a")).unwrap(), "of the snapshot");
     let one = format!("latest:{}", env.arg("app/data/live.db"));
-    env.ok(["restore", &one, "-t", &env.arg("app/data"), "--in-place", "-e", "live.db"]);
+    let run = env.run(["restore", &one, "-t", &env.arg("app/data"), "--in-place", "-e", "live.db"]);
+    assert!(run.code != 0 && run.stderr.contains("nothing in the snapshot is selected"), "{}", run.stderr);
     assert_eq!(fs::read_to_string(env.path("app/data/live.db")).unwrap(), "written since then");
 }

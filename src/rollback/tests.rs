@@ -1,0 +1,298 @@
+//! Cut off at each step: the tree is the old one or the new one, and whoever comes later brings it to an end.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::journal::{Journal, Kept};
+use super::moment::testing::crash_after;
+use super::*;
+use crate::base::event::Quiet;
+use crate::base::id::SnapshotId;
+use crate::base::time::Clock;
+use crate::plan::Plan;
+use crate::repo::keys::WriterKey;
+use crate::repo::{Repo, open};
+use crate::service::Service;
+use crate::store::Store;
+use crate::store::local::LocalStore;
+
+type Print = BTreeMap<String, (u32, Vec<u8>)>;
+
+const PLAN: &str = r#"[app]
+name = "small"
+exclude = ["logs/", "run/"]
+keep_on_rollback = ["logs/"]
+rebuild = ["run/"]
+"#;
+const SERVICE: &str = r#"[service]
+start = "sh start.sh"
+stop = "sh stop.sh"
+ready = ["up"]
+ready_count = 1
+[[check]]
+name = "up"
+file = "run/pid"
+"#;
+const START: &str = "mkdir -p run\nsetsid sleep 1000 </dev/null >/dev/null 2>&1 &\necho $! >run/pid\n";
+const STOP: &str = "[ -f run/pid ] || exit 0\nkill $(cat run/pid)\nrm run/pid\n";
+
+/// An application with a service, a snapshot of it, and what a rollback needs.
+struct World {
+    dir: tempfile::TempDir,
+    repo: Repo,
+    key: WriterKey,
+    plan: Plan,
+    state: State,
+    to: SnapshotId,
+    good: Print,
+    round: Cell<usize>,
+}
+
+impl World {
+    fn new(has_service: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("app");
+        fs::create_dir_all(root.join("code/deep")).unwrap();
+        fs::create_dir(root.join("logs")).unwrap();
+        for number in 0..8 {
+            fs::write(root.join(format!("code/{number}")), format!("one {number}")).unwrap();
+        }
+        fs::write(root.join("code/deep/before"), "before").unwrap();
+        fs::write(root.join("logs/log"), "").unwrap();
+        let plan = if has_service { format!("{PLAN}{SERVICE}") } else { PLAN.to_owned() };
+        for (name, text) in [("start.sh", START), ("stop.sh", STOP), ("lifeboat.toml", &plan)] {
+            fs::write(root.join(name), text).unwrap();
+        }
+        let key = WriterKey::generate("test").unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(dir.path().join("repo")).unwrap());
+        open::create(&store, key.public(), Clock::System).unwrap();
+        let repo = Repo::open(store, Clock::System).unwrap();
+        let plan = Plan::load(&root.join("lifeboat.toml")).unwrap();
+        let state = State::of(&dir.path().join("state"), &root);
+        let good = print_of(&root);
+        let mut world =
+            Self { dir, repo, key, plan, state, to: SnapshotId([0; 32]), good, round: Cell::new(0) };
+        world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+        if let Some(service) = world.service() {
+            service.start(&Quiet).unwrap();
+        }
+        world
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("app")
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            repo: &self.repo,
+            key: &self.key,
+            plan: &self.plan,
+            state: &self.state,
+            plan_sha256: String::new(),
+            program: PathBuf::from("/proc/self/exe"),
+            sudo_user: None,
+            outside: Vec::new(),
+        }
+    }
+
+    fn service(&self) -> Option<Service> {
+        Service::of(&self.plan).map(|service| service.remembering(self.state.clone()))
+    }
+
+    /// What a bad change does.
+    fn change(&self, round: usize) {
+        for number in (0..8).step_by(2) {
+            fs::write(self.root().join(format!("code/{number}")), format!("two {number} {round}")).unwrap();
+        }
+        let _ = fs::remove_dir_all(self.root().join("code/deep"));
+        fs::write(self.root().join("code/after"), "after").unwrap();
+    }
+
+    /// A line in the log, which is live data.
+    fn log(&self, round: usize) {
+        let path = self.root().join("logs/log");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}{round}\n")).unwrap();
+        fs::write(self.root().join(format!("logs/of {round}")), "").unwrap();
+    }
+
+    fn assert_live_data(&self, rounds: usize, when: &str) {
+        let text = fs::read_to_string(self.root().join("logs/log")).unwrap();
+        let wanted: String = (0..=rounds).map(|round| format!("{round}\n")).collect();
+        assert_eq!(text, wanted, "{when}");
+        for round in 0..=rounds {
+            assert!(self.root().join(format!("logs/of {round}")).exists(), "{when}: of {round}");
+        }
+    }
+
+    fn print(&self) -> Print {
+        print_of(&self.root())
+    }
+
+    fn go(&self, options: &Options) -> Ended {
+        let subject = self.subject();
+        let proposal = propose(&subject, options, &Quiet).unwrap();
+        unlocked(|| perform(&subject, &proposal, options, &Quiet)).ended
+    }
+
+    fn options(&self, goal: Goal, way: Way) -> Options {
+        let safety = way == Way::InPlace;
+        Options { goal, way, safety, ..Options::default() }
+    }
+
+    fn beside(&self) -> usize {
+        let around = fs::read_dir(self.dir.path()).unwrap();
+        around.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".lifeboat-")).count()
+    }
+
+    /// Cuts a way off at each of its moments and has it brought to an end in this direction. Returns their names.
+    fn cut(&self, (goal, way): (Goal, Way), direction: Direction, step: usize) -> Vec<&'static str> {
+        for moments in (0..).step_by(step) {
+            let round = self.round.get();
+            let new = match goal {
+                Goal::Undo => {
+                    let kept = Kept::read(&self.state).unwrap().expect("a tree to go to");
+                    print_of(Path::new(kept.path.as_os_str()))
+                }
+                _ => {
+                    self.change(round);
+                    self.good.clone()
+                }
+            };
+            self.log(round);
+            self.round.set(round + 1);
+            let old = self.print();
+            assert_ne!(old, new);
+            let (done, seen) = crash_after(moments, || self.go(&self.options(goal, way)));
+            let when = format!("{goal:?} {way:?} {direction:?} cut off after {:?}", seen.last());
+            self.assert_live_data(round, &when);
+            if let Some(ended) = done {
+                assert_eq!((ended, self.print()), (Ended::Done, new), "{when}");
+                return seen;
+            }
+            let found = self.print();
+            assert!(way == Way::InPlace || found == old || found == new, "{when}: a mixed tree");
+            let was_pending = pending(&self.state).unwrap().is_some();
+            if was_pending {
+                let outcome = unlocked(|| resume(&self.subject(), direction, &Quiet));
+                assert!(!matches!(outcome.ended, Ended::Broken { .. }), "{when}: {:?}", outcome.ended);
+            }
+            let ended = self.print();
+            assert!(ended == old || ended == new, "{when}: a mixed tree after it was brought to an end");
+            let taken_back = ended == old;
+            assert!(!was_pending || direction == Direction::Finish || taken_back, "{when}: not taken back");
+            assert!(Journal::open(&self.state).unwrap().is_none(), "{when}: the journal is there");
+            assert!(self.beside() <= 1, "{when}: {} trees are left", self.beside());
+            assert!(self.is_well(), "{when}: the service does not run");
+            self.assert_live_data(round, &when);
+        }
+        unreachable!()
+    }
+
+    fn is_well(&self) -> bool {
+        self.service().is_none_or(|service| service.state().is_running())
+    }
+}
+
+/// What another test of this process starts has our lock too, until it has become another program.
+fn unlocked(act: impl Fn() -> std::result::Result<Outcome, RollbackError>) -> Outcome {
+    for _ in 0..500 {
+        match act() {
+            Err(RollbackError::Locked) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the lock is held");
+}
+
+/// All that is there but live data and what programs make again.
+fn print_of(root: &Path) -> Print {
+    let mut all = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(root).into_iter().map(Result::unwrap) {
+        let path = entry.path().strip_prefix(root).unwrap().display().to_string();
+        if path.starts_with("logs") || path.starts_with("run") {
+            continue;
+        }
+        let meta = entry.metadata().unwrap();
+        let content = if meta.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+        all.insert(path, (meta.permissions().mode(), content));
+    }
+    all
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(service) = self.service() {
+            let _ = service.stop(&Quiet);
+        }
+    }
+}
+
+#[test]
+fn cut_off_at_any_step_an_exchange_is_the_old_tree_or_the_new_one() {
+    let world = World::new(false);
+    for direction in [Direction::Finish, Direction::Revert] {
+        let seen = world.cut((Goal::Snapshot(world.to), Way::Exchange), direction, 1);
+        for step in
+            ["the new tree is built", "the exchange", "live data has its names", "the journal is removed"]
+        {
+            assert!(seen.contains(&step), "{seen:?}");
+        }
+    }
+}
+
+#[test]
+fn cut_off_the_service_is_brought_up_again() {
+    let world = World::new(true);
+    for direction in [Direction::Finish, Direction::Revert] {
+        // all of them without a service: here some will do, as it takes its time to start
+        world.cut((Goal::Snapshot(world.to), Way::Exchange), direction, 6);
+    }
+}
+
+#[test]
+fn cut_off_at_any_step_an_undo_is_the_old_tree_or_the_new_one() {
+    let world = World::new(false);
+    world.change(0);
+    world.go(&world.options(Goal::Snapshot(world.to), Way::Exchange));
+    for direction in [Direction::Finish, Direction::Revert] {
+        let seen = world.cut((Goal::Undo, Way::Exchange), direction, 1);
+        assert!(seen.contains(&"the exchange"), "{seen:?}");
+    }
+}
+
+#[test]
+fn cut_off_at_any_step_a_rewriting_in_place_is_brought_to_an_end() {
+    let world = World::new(false);
+    for direction in [Direction::Finish, Direction::Revert] {
+        let seen = world.cut((Goal::Snapshot(world.to), Way::InPlace), direction, 1);
+        assert!(seen.contains(&"what differs is rewritten"), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_name_in_the_tree_is_no_pattern() {
+    let mut world = World::new(false);
+    let plan = world.root().join("lifeboat.toml");
+    let text = PLAN
+        .replace("keep_on_rollback = [\"logs/\"]", "keep_on_rollback = [\"logs/\", \"/data/\\\\[x\\\\]*\"]");
+    fs::write(&plan, text).unwrap();
+    world.plan = Plan::load(&plan).unwrap();
+    fs::create_dir(world.root().join("data")).unwrap();
+    for name in ["[x]*", "x"] {
+        fs::write(world.root().join("data").join(name), "then").unwrap();
+    }
+    let to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    for name in ["[x]*", "x"] {
+        fs::write(world.root().join("data").join(name), "since then").unwrap();
+    }
+    let ended = world.go(&world.options(Goal::Snapshot(to), Way::InPlace));
+    assert_eq!(ended, Ended::Done);
+    let read = |name: &str| fs::read_to_string(world.root().join("data").join(name)).unwrap();
+    assert_eq!((read("[x]*"), read("x")), ("since then".to_owned(), "then".to_owned()));
+}
