@@ -19,8 +19,9 @@ pub mod tree;
 pub mod logbook;
 pub mod repo;
 
-// what a host remembers of an application
+// what a host remembers of an application, and has seen of a repository
 pub mod state;
+pub mod witness;
 
 // a place to run what was restored
 pub mod sandbox;
@@ -58,6 +59,12 @@ pub mod guard;
 // procedures, and who is told how they went
 pub mod notify;
 pub mod runbook;
+
+// whether a recovery would go well now
+pub mod readiness;
+
+// the same as a page
+pub mod report;
 
 // the terminal
 pub mod cli;

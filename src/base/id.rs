@@ -54,6 +54,11 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// The SHA-256 of some bytes in hexadecimal: the name of what is named by its hash.
+pub fn name_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&hex_of(&sha256(bytes))).into_owned()
+}
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*

@@ -1,14 +1,16 @@
 //! A snapshot, or a part of it, as an ordinary tar archive.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::content::write_stream;
-use super::ls::{for_each_line, missing, output};
+use super::ls::{missing, output};
 use super::paths::{Part, PathError, absolute};
 use super::tar::{Member, write_end, write_padding};
-use crate::base::event::{Event, Observer, Step};
-use crate::format::manifest::{Entry, Type};
+use crate::base::event::{Event, Notice, Observer, Step};
+use crate::base::name::Name;
+use crate::format::manifest::{Entry, Type, compare_entries, is_within_subtree};
+use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
 
@@ -23,7 +25,12 @@ pub struct Outcome {
     pub sockets: u64,
     /// Entries with inode flags, which are left out.
     pub flags: u64,
+    /// Entries, or stretches of the manifest, that are damaged and were left out.
+    pub damaged: u64,
 }
+
+/// A content of at most so many bytes is held whole before its header is written; a larger one is read twice.
+const HELD: u64 = 16 << 20;
 
 /// Why no archive was written.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +52,11 @@ pub struct Readers<'r> {
     pub content: ChunkReader<'r>,
 }
 
-/// Writes the archive. Its members have the paths of the source, without the slash at the front.
+/// Writes the archive. Its members have the paths of the source, without the slash at the front. What is damaged is
+/// left out and told to the observer: an archive cannot hold half a file.
 ///
 /// # Errors
-/// If something cannot be read whole, or `out` fails; the archive has no end then.
+/// If the store or `out` fails; the archive has no end then.
 pub fn export(
     readers: &mut Readers<'_>,
     parts: &[Part<'_>],
@@ -58,18 +66,15 @@ pub fn export(
     observer.event(Event::Started { step: Step::Export, bytes: None });
     let mut outcome = Outcome::default();
     for part in parts {
-        let mut archive =
-            Archive { out, content: &mut readers.content, outcome: &mut outcome, links: HashMap::new() };
-        let count = for_each_line(&mut readers.manifests, part, |path, line| {
-            if observer.interrupted() {
-                return Err(RepoError::Interrupted);
-            }
-            let entry = Entry::read_line(line)?;
-            let bytes = archive.add(&member_path(&part.root.path.0, path, &entry), path, &entry)?;
-            observer.event(Event::Advanced { entries: 1, bytes });
-            Ok(())
-        })?;
-        if count == 0 {
+        let mut archive = Archive {
+            out,
+            content: &mut readers.content,
+            outcome: &mut outcome,
+            observer,
+            links: HashMap::new(),
+            held: Vec::new(),
+        };
+        if !archive.add_part(&mut readers.manifests, part)? {
             return Err(missing(part).into());
         }
     }
@@ -95,25 +100,91 @@ struct Archive<'a, 'r> {
     out: &'a mut dyn Write,
     content: &'a mut ChunkReader<'r>,
     outcome: &'a mut Outcome,
+    observer: &'a dyn Observer,
     // the first name of an inode -> the member that has its content
     links: HashMap<Vec<u8>, Vec<u8>>,
+    // the content of one file
+    held: Vec<u8>,
 }
 
 impl Archive<'_, '_> {
-    // Returns how many bytes of content it wrote.
-    fn add(&mut self, name: &[u8], path: &[u8], entry: &Entry) -> Result<u64> {
-        self.outcome.flags += u64::from(!entry.flags.is_empty());
+    // False if the part has nothing, and nothing of it is damaged.
+    fn add_part(&mut self, manifests: &mut ChunkReader<'_>, part: &Part<'_>) -> Result<bool> {
+        let root = &part.root.path.0;
+        let mut reader = match ManifestReader::starting_at(manifests, &part.root.manifest, &part.top) {
+            Err(e) if is_damage(&e) => {
+                self.leave_out(&absolute(root, &part.top), &e);
+                return Ok(true);
+            }
+            other => other?,
+        };
+        let mut found = false;
+        loop {
+            if self.observer.interrupted() {
+                return Err(RepoError::Interrupted);
+            }
+            match reader.next_entry() {
+                Ok(None) => return Ok(found),
+                Ok(Some(entry)) if is_within_subtree(&entry.path, &part.top) => {
+                    found = true;
+                    self.add_or_leave_out(root, &entry)?;
+                }
+                Ok(Some(entry)) => {
+                    if compare_entries(&entry.path, &part.top).is_gt() {
+                        return Ok(found);
+                    }
+                }
+                // one bad line or stretch does not stop the others
+                Err(e) if is_damage(&e) => {
+                    found = true;
+                    self.leave_out(&absolute(root, &part.top), &e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn add_or_leave_out(&mut self, root: &[u8], entry: &Entry) -> Result<()> {
+        let bytes = match self.add(&member_path(root, &entry.path, entry), entry)? {
+            Added::Whole(bytes) => bytes,
+            Added::Damaged(error) => {
+                self.leave_out(&absolute(root, &entry.path), &error);
+                0
+            }
+        };
+        self.observer.event(Event::Advanced { entries: 1, bytes });
+        Ok(())
+    }
+
+    fn leave_out(&mut self, path: &[u8], error: &RepoError) {
+        self.outcome.damaged += 1;
+        let subject = Name(path.to_vec());
+        let text = format!("{}: damaged, left out: {}", subject.shown(), causes(error));
+        self.observer.event(Event::Notice(&Notice { code: "content-damaged", subject: Some(subject), text }));
+    }
+
+    fn add(&mut self, name: &[u8], entry: &Entry) -> Result<Added> {
         if entry.stat.kind == Type::Socket {
             self.outcome.sockets += 1;
-            return Ok(0);
+            return Ok(Added::Whole(0));
         }
         // the first name may lie outside the part: then the first one inside has the content
-        let inode = entry.hardlink.as_deref().unwrap_or(path);
+        let inode = entry.hardlink.as_deref().unwrap_or(&entry.path);
         let link = if entry.stat.links > 1 { self.links.get(inode).cloned() } else { None };
+        let has_content = entry.stat.kind == Type::File && link.is_none();
+        // before the header is written, which promises the whole content
+        if has_content && let Err(e) = self.prove(entry) {
+            return if is_damage(&e) { Ok(Added::Damaged(e)) } else { Err(e) };
+        }
+        self.outcome.flags += u64::from(!entry.flags.is_empty());
         let member = Member { path: name, entry, link: link.as_deref() };
         let size = member.write_head(self.out).map_err(output)?;
         if size > 0 {
-            write_stream(self.content, entry, self.out)?;
+            if size <= HELD {
+                self.out.write_all(&self.held).map_err(output)?;
+            } else {
+                write_stream(self.content, entry, self.out)?;
+            }
             write_padding(self.out, size).map_err(output)?;
         }
         if entry.stat.links > 1 && link.is_none() {
@@ -121,6 +192,37 @@ impl Archive<'_, '_> {
         }
         self.outcome.entries += 1;
         self.outcome.bytes += size;
-        Ok(size)
+        Ok(Added::Whole(size))
     }
+
+    // Reads the content whole: into memory, or to nowhere.
+    fn prove(&mut self, entry: &Entry) -> Result<()> {
+        self.held.clear();
+        if entry.stream_len() <= HELD {
+            write_stream(self.content, entry, &mut self.held)
+        } else {
+            write_stream(self.content, entry, &mut io::sink())
+        }
+    }
+}
+
+enum Added {
+    // so many bytes of content
+    Whole(u64),
+    Damaged(RepoError),
+}
+
+fn is_damage(error: &RepoError) -> bool {
+    error.is_damage() || matches!(error, RepoError::Format(_))
+}
+
+fn causes(error: &RepoError) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }

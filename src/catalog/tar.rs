@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use tar::{EntryType, Header};
 
+use super::acl;
+
 use crate::format::manifest::{Entry, Time, Type};
 
 const BLOCK: usize = 512;
@@ -130,7 +132,15 @@ impl Member<'_> {
             header.set_device_minor(minor)?;
         }
         for (name, value) in &self.entry.xattrs {
-            extended.add(attribute_keyword(&name.0), value);
+            let keyword = match &name.0[..] {
+                b"system.posix_acl_access" => Some("SCHILY.acl.access"),
+                b"system.posix_acl_default" => Some("SCHILY.acl.default"),
+                _ => None,
+            };
+            match keyword.zip(acl::text(value)) {
+                Some((keyword, text)) => extended.add(keyword, text.as_bytes()),
+                None => extended.add(attribute_keyword(&name.0), value),
+            }
         }
         header.set_cksum();
         Ok(header)

@@ -1,6 +1,7 @@
 //! What commands share: the repository, the observer, where results go.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -16,9 +17,11 @@ use super::progress::{self, Show};
 use super::{Global, env, signals};
 use crate::base::Exit;
 use crate::base::event::Observer;
+use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
-use crate::logbook::{self, Act};
+use crate::format::snapshot::Tombstone;
+use crate::logbook::{self, Act, TOMBSTONES_FIELD};
 use crate::plan::{Plan, PlanError};
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
@@ -27,9 +30,15 @@ use crate::state::State;
 use crate::store::Store;
 use crate::store::local::LocalStore;
 use crate::sys::host;
+use crate::witness::{self, Older, WitnessError};
 
 /// Results on stdout: large blocks, written past the line buffering of the standard library.
 pub type Out = BufWriter<File>;
+
+/// The way out where a repository is older than it was.
+const PUT_BACK: &str = "put the newer state back, or find out who removed it; --accept-older, of snapshot, forget or prune, takes this one for the newest";
+/// Why what is gone counts as forgotten.
+const ACCEPTED: &str = "accepted: the repository is older than this host has seen it";
 
 /// What commands share.
 pub struct Context {
@@ -40,6 +49,9 @@ pub struct Context {
     plan: OnceCell<Plan>,
     clock: Clock,
     outcome: RefCell<Option<Said>>,
+    // of the repository that was opened, once it was compared
+    older: OnceCell<Option<Older>>,
+    has_warned: Cell<bool>,
 }
 
 /// What a command has to say of how it ended, for whoever is told.
@@ -55,7 +67,8 @@ impl Context {
     /// For one run of the program.
     pub fn new(global: Global) -> Self {
         let (stop, plan, outcome) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
-        Self { global, stop, plan, clock: Clock::System, outcome }
+        let (older, has_warned) = (OnceCell::new(), Cell::new(false));
+        Self { global, stop, plan, clock: Clock::System, outcome, older, has_warned }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that
@@ -208,12 +221,121 @@ impl Context {
         Ok(Arc::new(LocalStore::open(self.location()?)))
     }
 
-    /// Opens the repository.
+    /// Opens the repository, and warns if it is older than this host has seen it.
     ///
     /// # Errors
     /// If there is none, or it cannot be opened.
     pub fn open_repo(&self) -> Result<Repo, CommandError> {
-        Ok(Repo::open(self.store()?, self.clock)?)
+        let repo = Repo::open(self.store()?, self.clock)?;
+        self.compare(&repo)?;
+        Ok(repo)
+    }
+
+    /// Compares the repository with what this host has seen of it; the first time in a run that it is older, that is said.
+    ///
+    /// # Errors
+    /// If the repository cannot be listed.
+    pub fn compare(&self, repo: &Repo) -> Result<(), CommandError> {
+        if self.older.get().is_some() {
+            return Ok(());
+        }
+        let state = self.seen_of(repo);
+        // without a memory a logbook without any snapshot speaks for itself; to ask it every time would take too long
+        let older = match &state {
+            None if !repo.snapshot_ids()?.is_empty() => Ok(None),
+            state => witness::look(repo, state.as_ref()),
+        };
+        let older = match older {
+            Err(WitnessError::Repo(error)) => return Err(error.into()),
+            Err(error) => {
+                self.warn("not-remembered", &format!("what this host has seen of the repository: {error}"));
+                None
+            }
+            Ok(older) => older,
+        };
+        if let Some(older) = &older {
+            self.warn("older-repository", &format!("{older}\n  next: {PUT_BACK}"));
+        }
+        // the first look is the one that counts
+        let _ = self.older.set(older);
+        Ok(())
+    }
+
+    /// Where it is kept what this host has seen of the repository.
+    pub fn seen_of(&self, repo: &Repo) -> Option<State> {
+        Some(State::of_repository(&env::state_dir()?, &repo.config().id))
+    }
+
+    /// What the repository has lost since this host saw it.
+    pub fn older(&self) -> Option<&Older> {
+        self.older.get().and_then(Option::as_ref)
+    }
+
+    /// Fails, saying `undone`, if the repository is older than this host has seen it; unless that is accepted: then
+    /// what is gone counts as forgotten from here on.
+    ///
+    /// # Errors
+    /// If it is older and that is not accepted, or that cannot be written.
+    pub fn demand_newest(&self, repo: &Repo, accept: bool, undone: &str) -> Result<(), CommandError> {
+        let Some(older) = self.older() else { return Ok(()) };
+        if !accept {
+            let text =
+                format!("{undone}: the repository is older than this host has seen it; {}", older.brief());
+            return Err(CommandError::new(Exit::Failed, text).next(PUT_BACK));
+        }
+        let key = self.writer_key(repo)?;
+        let ids: Vec<_> = older.snapshots.iter().map(|(id, _)| *id).collect();
+        self.forget(repo, &key, &ids, Some(Name::from(ACCEPTED)))?;
+        if let Some(state) = self.seen_of(repo) {
+            let failed = |error| CommandError::of(Exit::Failed, &error);
+            witness::accept(repo, &state).map_err(failed)?;
+        }
+        self.say(format!("accepted as it is: {}", older.brief()));
+        Ok(())
+    }
+
+    /// Forgets snapshots: a tombstone each, and one record that tells of them.
+    ///
+    /// # Errors
+    /// If a tombstone cannot be written.
+    pub fn forget(
+        &self,
+        repo: &Repo,
+        key: &WriterKey,
+        snapshots: &[SnapshotId],
+        why: Option<Name>,
+    ) -> Result<(), CommandError> {
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let (host, user) = whoami();
+        let mut tombstones = BTreeMap::new();
+        for &snapshot in snapshots {
+            let tombstone = Tombstone {
+                lifeboat: "tombstone".to_owned(),
+                version: 1,
+                repository: repo.config().id.clone(),
+                snapshot,
+                at: repo.clock().now(),
+                by: Name([&user.0[..], b"@", &host.0[..]].concat()),
+                why: why.clone(),
+            };
+            tombstones.insert(snapshot, repo.forget(&tombstone)?);
+        }
+        let reason = why.as_ref().map(Name::shown);
+        let body =
+            serde_json::json!({"snapshots": snapshots, "reason": reason, TOMBSTONES_FIELD: tombstones});
+        self.record(repo, key, "forget", body);
+        Ok(())
+    }
+
+    // What was just written is the newest that this host has seen.
+    fn remember(&self, repo: &Repo) {
+        if let Some(state) = self.seen_of(repo)
+            && let Err(error) = witness::look(repo, Some(&state))
+        {
+            self.warn("not-remembered", &format!("what this host has seen of the repository: {error}"));
+        }
     }
 
     /// The file with the writer's key.
@@ -261,6 +383,7 @@ impl Context {
         if let Err(error) = logbook::append(repo, key, act) {
             self.warn("not-recorded", &format!("the logbook could not be written: {error}"));
         }
+        self.remember(repo);
     }
 
     /// Writes an act to the logbook where this host may write: without a key of the repository that is said, and the act is
@@ -316,8 +439,14 @@ impl Context {
         }
     }
 
+    /// True if there was something to warn of.
+    pub fn has_warned(&self) -> bool {
+        self.has_warned.get()
+    }
+
     /// Warns people on stderr, or programs by a line.
     pub fn warn(&self, code: &'static str, text: &str) {
+        self.has_warned.set(true);
         let line = if self.json() {
             let message =
                 serde_json::json!({"message_type": "error", "code": code, "item": null, "text": text});

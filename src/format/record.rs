@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{FormatError, bounded};
-use crate::base::id::{IndexId, PackId, RecordId, SnapshotId};
+use crate::base::id::{IndexId, PackId, RecordId, SnapshotId, sha256};
 use crate::base::name::Name;
 use crate::base::time::Timestamp;
 
@@ -122,9 +122,17 @@ pub struct PrunePlan {
     /// The newest record of each writer that was looked at.
     #[serde(default)]
     pub records: BTreeMap<String, u64>,
+    /// Random, so that no two plans have the same bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nonce: String,
 }
 
 impl PrunePlan {
+    /// The same with a word of its own, so that no other plan has its bytes, which give it its name.
+    pub fn with_nonce(&self, nonce: String) -> Self {
+        Self { nonce, ..self.clone() }
+    }
+
     /// A plan in which nothing stands yet.
     pub fn new(repository: &str, state: PlanState, at: Timestamp) -> Self {
         Self {
@@ -141,6 +149,7 @@ impl PrunePlan {
             gone: Vec::new(),
             instead: Vec::new(),
             records: BTreeMap::new(),
+            nonce: String::new(),
         }
     }
 
@@ -188,4 +197,16 @@ pub struct Session {
     /// The writer's first session object, if this one renews it: it lives as long as this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
+    /// Random, so that no two sessions have the same bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nonce: String,
 }
+
+/// True if an object that is named by its own hash, as plans and sessions are, has its name's bytes. Those of the first
+/// repositories have names of 32 random digits, which say nothing of their bytes.
+pub fn has_its_name(stem: &str, bytes: &[u8]) -> bool {
+    stem.len() == RANDOM_DIGITS || crate::base::id::from_hex(stem.as_bytes()) == Some(sha256(bytes))
+}
+
+/// How many digits a name has that was drawn at random.
+const RANDOM_DIGITS: usize = 32;

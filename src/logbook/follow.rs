@@ -90,6 +90,26 @@ pub fn follow(repo: &Repo, before: Option<&Progress>) -> Result<Followed> {
     Ok(Followed { logbook, is_whole: known.is_none(), count: count as u64, faults, cuts, progress })
 }
 
+/// True if nothing was added since `before`, and the ends of its chains are there. Reads names only.
+///
+/// # Errors
+/// If the logbook cannot be listed.
+pub fn is_at_end(repo: &Repo, before: &Progress) -> Result<bool> {
+    let mut ends: BTreeMap<String, (u64, Vec<RecordId>)> = BTreeMap::new();
+    let names = repo.store().names(Kind::Records)?;
+    for names in names.iter().filter_map(names_of).filter(|names| names.is_record) {
+        let end = ends.entry(names.writer).or_default();
+        if names.sequence > end.0 {
+            *end = (names.sequence, Vec::new());
+        }
+        if names.sequence == end.0 {
+            end.1.push(names.id);
+        }
+    }
+    let reached = before.0.iter().map(|(writer, reached)| (writer, reached.sequence, &reached.ids));
+    Ok(ends.iter().map(|(writer, (sequence, ids))| (writer, *sequence, ids)).eq(reached))
+}
+
 // True if every object up to where each chain was read is there, and no other, each with its size and time.
 fn is_as_it_was(before: &Progress, listed: &[ObjectInfo], keys: &BTreeMap<String, PublicKey>) -> bool {
     let found = fingerprints(listed, |writer| before.0.get(writer).map(|reached| reached.sequence));

@@ -7,12 +7,19 @@
 mod append;
 pub mod chain;
 mod follow;
+mod forgotten;
 mod read;
 
 pub use append::{Act, append, write};
 pub use chain::{Fault, FaultKind, verify_chain};
-pub use follow::{Cut, Followed, Progress, Reached, follow};
+pub use follow::{Cut, Followed, Progress, Reached, follow, is_at_end};
+pub use forgotten::{forgotten, removed};
 pub use read::{Logbook, Logged, Place, head, last, read, read_some};
+
+/// The key of a `forget` record's body under which the hash of each tombstone is told, by its snapshot.
+pub const TOMBSTONES_FIELD: &str = "tombstones";
+/// The key of a `prune` record's body under which the names of the plans are told that it left.
+pub const PLANS_FIELD: &str = "plans";
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,12 @@ use super::keys::PublicKey;
 use super::reader::ChunkReader;
 use super::{Repo, RepoError, Result};
 use crate::base::Name;
-use crate::base::id::{PackId, SnapshotId};
+use crate::base::id::{PackId, SnapshotId, name_of};
 use crate::base::time::Timestamp;
 use crate::format::FormatError;
+use crate::format::record::MAX_SMALL;
 use crate::format::snapshot::{Document, MAX_BYTES, NAMESPACE, Tombstone};
-use crate::store::{Key, Kind, StoreError};
+use crate::store::{Key, Kind, Published, StoreError};
 
 /// A document that was loaded.
 #[derive(Clone, Debug)]
@@ -142,14 +143,20 @@ impl Repo {
         Ok(packs)
     }
 
-    /// Forgets a snapshot, which can be taken back until a prune removes it.
+    /// Forgets a snapshot, which can be taken back until a prune removes it. Returns the hash of its tombstone, for the
+    /// record to tell: of the one that was there already, if it was forgotten before.
     ///
     /// # Errors
     /// If the tombstone cannot be written.
-    pub fn forget(&self, tombstone: &Tombstone) -> Result<()> {
-        let bytes = serde_json::to_vec(tombstone).map_err(|e| FormatError::malformed("a tombstone", e))?;
-        self.store.create(&Key::tombstone(tombstone.snapshot), &bytes)?;
-        Ok(self.store.sync()?)
+    pub fn forget(&self, tombstone: &Tombstone) -> Result<String> {
+        let mut bytes =
+            serde_json::to_vec(tombstone).map_err(|e| FormatError::malformed("a tombstone", e))?;
+        let key = Key::tombstone(tombstone.snapshot);
+        if self.store.create(&key, &bytes)? == Published::Existed {
+            bytes = self.store.read_all(&key, MAX_SMALL)?;
+        }
+        self.store.sync()?;
+        Ok(name_of(&bytes))
     }
 
     /// Takes back that a snapshot was forgotten.

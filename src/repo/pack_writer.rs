@@ -19,10 +19,18 @@ const OTHER_LEVELS: [i32; 6] = [19, 9, 1, -10, -100, -100_000];
 /// So many chunks are hashed together at most.
 const HELD: usize = 128;
 
+/// A pack ends before its table has more bytes than this: it is one member, and no member has more than 16 MiB. The
+/// last frame may bring up to 5 MiB more.
+const TABLE_TARGET: u64 = 8 << 20;
+/// A chunk has at most so many bytes in the table: its hash, its size, and what stands between.
+const TABLE_CHUNK: u64 = 80;
+
 struct OpenPack {
     staged: Box<dyn Staged>,
     hasher: Sha256,
     bytes: u64,
+    // at most so many bytes the table will have
+    table: u64,
     frames: Vec<FrameInfo>,
     number: u32,
 }
@@ -206,6 +214,7 @@ impl<'w> PackWriter<'w> {
                 staged: self.writer.store().stage()?,
                 hasher: Sha256::new(),
                 bytes: 0,
+                table: 0,
                 frames: Vec::new(),
                 number: self.writer.begin_pack(self.kind),
             }),
@@ -238,8 +247,10 @@ impl<'w> PackWriter<'w> {
         pack.staged.write(stored)?;
         pack.hasher.update(stored);
         pack.bytes += stored.len() as u64;
+        pack.table += TABLE_CHUNK * (frame.chunks.len() as u64 + 1);
         pack.frames.push(frame);
-        Ok(pack.bytes >= u64::from(self.writer.config().pack_target))
+        // very many very small files: the table grows faster than the content
+        Ok(pack.bytes >= u64::from(self.writer.config().pack_target) || pack.table >= TABLE_TARGET)
     }
 
     /// Takes over a frame of another pack as it is stored. Its chunks must be claimed by nobody else.
@@ -289,5 +300,36 @@ impl<'w> PackWriter<'w> {
     pub fn finish(mut self) -> Result<()> {
         self.end_frame()?;
         if self.pack.as_ref().is_some_and(|p| !p.frames.is_empty()) { self.end_pack() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::format::pack::Kind;
+    use crate::repo::load::Condemned;
+    use crate::repo::writer::Writer;
+    use crate::repo::{ChunkIndex, pack_writer::PackWriter};
+    use crate::store::testing::MemoryStore;
+    use crate::store::{Key, Store as _};
+
+    #[test]
+    fn very_many_very_small_chunks_fill_several_packs() {
+        let memory = MemoryStore::default();
+        let id = "0123456789abcdef0123456789abcdef".to_owned();
+        let now = crate::base::time::Timestamp::from_seconds(0).unwrap();
+        let config = crate::format::repository::Repository::new(id, now);
+        memory.create(&Key::repository(), &serde_json::to_vec(&config).unwrap()).unwrap();
+        let repo = crate::verify::tests::open_repo(memory);
+        let writer = Writer::with_index(&repo, 1, ChunkIndex::default());
+        let mut packs = PackWriter::new(&writer, Kind::Content).unwrap();
+        let count = 240_000u32;
+        for number in 0..count {
+            packs.add(&number.to_le_bytes()).unwrap();
+        }
+        packs.finish().unwrap();
+        writer.finish_index().unwrap();
+        let loaded = repo.load(Condemned::Use).unwrap();
+        assert_eq!(loaded.index.len(), count as usize);
+        assert!(loaded.index.packs().len() >= 2 && loaded.unreadable.is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::{Repo, RepoError, Result};
 use crate::base::id::PackId;
-use crate::format::record::{MAX_BYTES, PlanState, PrunePlan};
+use crate::format::record::{MAX_BYTES, PlanState, PrunePlan, has_its_name};
 use crate::store::{Key, Kind, Lock, StoreError};
 
 /// A plan that was found.
@@ -59,6 +59,9 @@ impl Repo {
                 Err(StoreError::Missing { .. }) => continue,
                 other => other?,
             };
+            if !has_its_name(object.key.stem(), &bytes) {
+                return Err(RepoError::WrongHash { key: object.key });
+            }
             let plan = PrunePlan::decode(&bytes, &self.config.id)
                 .map_err(|source| RepoError::Damaged { key: object.key.clone(), source })?;
             plans.push(StoredPlan { key: object.key, plan, modified: object.modified });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Repo, RepoError, Result};
 use crate::base::Name;
+use crate::base::id::name_of;
 use crate::base::time::Clock;
 use crate::format::FormatError;
 use crate::format::record::Session;
@@ -47,7 +48,6 @@ impl OpenSession {
     }
 
     fn write(&mut self) -> Result<()> {
-        let name = random_hex().map_err(RepoError::io("get random bytes"))?;
         let session = Session {
             lifeboat: "session".to_owned(),
             version: 1,
@@ -56,8 +56,10 @@ impl OpenSession {
             process: std::process::id(),
             started: self.clock.now(),
             renews: self.names.first().cloned(),
+            nonce: random_hex().map_err(RepoError::io("get random bytes"))?,
         };
         let bytes = serde_json::to_vec(&session).map_err(|e| FormatError::malformed("a session", e))?;
+        let name = name_of(&bytes);
         self.store.create(&Key::session(&name), &bytes)?;
         self.names.push(name);
         self.since = since_boot();

@@ -266,7 +266,7 @@ impl Writer {
 // Takes back a document whose packs are gone. It is forgotten, not deleted: another snapshot may
 // name it already, and this writer may not be allowed to delete.
 fn withdraw(repo: &Repo, id: SnapshotId, document: &Document) -> Result<()> {
-    repo.forget(&Tombstone {
+    let withdrawn = repo.forget(&Tombstone {
         lifeboat: "tombstone".to_owned(),
         version: 1,
         repository: repo.config.id.clone(),
@@ -274,7 +274,8 @@ fn withdraw(repo: &Repo, id: SnapshotId, document: &Document) -> Result<()> {
         at: repo.clock.now(),
         by: document.user.clone(),
         why: Some(Name::from("a prune removed what it needs before it was finished")),
-    })
+    });
+    withdrawn.map(|_| ())
 }
 
 // Plans before packs: what is removed after the listing was condemned before it.

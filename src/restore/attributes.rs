@@ -44,6 +44,11 @@ impl Powers {
         self.owner
     }
 
+    /// True if inode flags are set, and taken away where they are in the way.
+    pub fn sets_flags(&self) -> bool {
+        self.flags
+    }
+
     /// True if what is made in the target may inherit an ACL.
     pub fn inherits(&self) -> bool {
         self.inherits
@@ -112,6 +117,23 @@ pub fn apply(
     names: &mut Names,
     collector: &Collector<'_>,
 ) -> io::Result<()> {
+    apply_but_flags(handle, entry, now, powers, names, collector)?;
+    apply_flags(handle, entry, now, powers, collector);
+    Ok(())
+}
+
+/// As [`apply`], but leaves the flags for later: what is immutable can get no other name.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_but_flags(
+    handle: Handle<'_>,
+    entry: &Entry,
+    now: Now,
+    powers: &Powers,
+    names: &mut Names,
+    collector: &Collector<'_>,
+) -> io::Result<()> {
     let mut mode = entry.stat.mode;
     let owned = set_owner(handle, entry, &now, powers, names, collector)?;
     if !owned && mode & 0o6000 != 0 {
@@ -119,13 +141,23 @@ pub fn apply(
         collector.loss(Loss::Privilege);
     }
     let chowned = owned && powers.owner_of(entry, names).is_some_and(|o| o != (now.uid, now.gid));
-    if entry.stat.kind != Type::Symlink && (mode != now.mode || (chowned && mode & 0o6000 != 0)) {
-        chmod(handle, mode)?;
+    // where an ACL comes, the group's bits of the mode are its mask: until it is there, they would be the group's own
+    let has_acl = entry.xattrs.iter().any(|(name, _)| name.0 == ACL_ACCESS);
+    let first = if has_acl { mode & !0o070 } else { mode };
+    if entry.stat.kind != Type::Symlink && (first != now.mode || (chowned && mode & 0o6000 != 0)) {
+        chmod(handle, first)?;
     }
     if now.old || !entry.xattrs.is_empty() {
         set_xattrs(handle, entry, &now, owned, powers, collector)?;
     }
-    set_times_and_flags(handle, entry, &now, powers, collector)
+    // setting an ACL sets those bits; setting the mode again keeps both in step
+    if has_acl && entry.stat.kind != Type::Symlink {
+        chmod(handle, mode)?;
+    }
+    if now.mtime != Some(entry.stat.mtime) {
+        set_mtime(handle, entry.stat.mtime)?;
+    }
+    Ok(())
 }
 
 fn set_owner(
@@ -208,11 +240,6 @@ fn set_xattrs(
             collector.loss(Loss::Xattr);
         }
     }
-    // setting an ACL sets the group's bits of the mode; setting the mode again keeps both in step
-    if entry.xattrs.iter().any(|(name, _)| name.0 == ACL_ACCESS) && entry.stat.kind != Type::Symlink && owned
-    {
-        chmod(handle, entry.stat.mode)?;
-    }
     Ok(())
 }
 
@@ -221,26 +248,17 @@ fn is_label(name: &Name) -> bool {
     name.0.starts_with(b"security.") && name.0 != CAPABILITY
 }
 
-fn set_times_and_flags(
-    handle: Handle<'_>,
-    entry: &Entry,
-    now: &Now,
-    powers: &Powers,
-    collector: &Collector<'_>,
-) -> io::Result<()> {
-    if now.mtime != Some(entry.stat.mtime) {
-        set_mtime(handle, entry.stat.mtime)?;
-    }
-    if !entry.flags.is_empty() {
-        let done = match handle {
-            Handle::Open(fd) if powers.flags => set_flags(fd, &entry.flags),
-            _ => Err(io::Error::other("not asked for")),
-        };
-        if done.is_err() {
-            collector.loss(Loss::Flags);
+/// Sets the inode flags, last of all. What was there before loses those that the entry does not have.
+pub fn apply_flags(handle: Handle<'_>, entry: &Entry, now: Now, powers: &Powers, collector: &Collector<'_>) {
+    let done = match handle {
+        Handle::Open(fd) if powers.flags && (now.old || !entry.flags.is_empty()) => {
+            set_flags(fd, &entry.flags).is_ok()
         }
+        _ => false,
+    };
+    if !done && !entry.flags.is_empty() {
+        collector.loss(Loss::Flags);
     }
-    Ok(())
 }
 
 fn set_mtime(handle: Handle<'_>, time: Time) -> io::Result<()> {

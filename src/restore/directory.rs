@@ -12,9 +12,10 @@ use rustix::io::Errno;
 use super::attributes::{Now, Powers, apply};
 use super::own::{Own, identity};
 use super::report::Collector;
+use super::seal;
 use super::spare::Spared;
 use crate::format::manifest::Entry;
-use crate::sys::attributes::Handle;
+use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
 use crate::tree::live::LiveStat;
 use crate::tree::walk::join;
@@ -68,7 +69,14 @@ impl<'o> Directory<'o> {
         if shared.dry_run {
             return Ok(self.imagined(path));
         }
-        let fresh = match rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700)) {
+        let made = match rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700)) {
+            Err(Errno::PERM) => {
+                self.open_up()?;
+                rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700))
+            }
+            other => other,
+        };
+        let fresh = match made {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(e) => return Err(e.into()),
@@ -114,6 +122,21 @@ impl<'o> Directory<'o> {
         })
     }
 
+    /// Takes away the flags by which this directory forbids changes in it, if there are any; [`Self::finish`] sets them again.
+    ///
+    /// # Errors
+    /// If that is not asked for, or it is not known what flags it should have.
+    pub fn open_up(&self) -> io::Result<()> {
+        let fd = self.fd()?;
+        if self.fresh || !is_sealed(fd) {
+            return Ok(());
+        }
+        if self.shared.powers.sets_flags() && self.entry.is_some() {
+            return unseal(fd);
+        }
+        Err(io::Error::other(format!("the directory it lies in: {}", seal::refused())))
+    }
+
     /// Removes whatever is at a name, to make room for what comes.
     ///
     /// # Errors
@@ -134,6 +157,9 @@ impl<'o> Directory<'o> {
         let (Some(fd), Some(entry)) = (&self.fd, &self.entry) else { return Ok(()) };
         if self.shared.dry_run {
             return Ok(());
+        }
+        if !self.fresh && self.shared.powers.sets_flags() && is_sealed(fd.as_fd()) {
+            unseal(fd.as_fd())?;
         }
         let live = LiveStat::of(fd.as_fd())?;
         let mut now = Now::of(&live.stat);
@@ -182,7 +208,10 @@ pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8], own: &Own) -> io::Result<u64>
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
-    let fd = open_to_empty(dir, name)?;
+    let fd = match open_to_empty(dir, name) {
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return Err(seal::refused()),
+        other => other?,
+    };
     let here = identity(fd.as_fd())?;
     if own.is(here) || own.lies_in(here) {
         return Err(io::Error::other("the repository is there, or in it; it stays"));

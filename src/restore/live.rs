@@ -10,7 +10,7 @@ use super::{Overwrite, Owner};
 use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, Stat, Type};
 use crate::repo::ChunkIndex;
-use crate::sys::attributes::{Handle, holes, list_names_at, xattrs};
+use crate::sys::attributes::{Handle, flags, holes, list_names_at, xattrs};
 use crate::tree::live::{open_in, open_path};
 
 /// What is to be done with something that is there.
@@ -60,7 +60,10 @@ pub fn meet(
         let older = overwrite == Overwrite::IfNewer && entry.stat.mtime <= live.mtime;
         return if older { Meeting::Keep } else { Meeting::Replace };
     }
-    if powers.attributes_differ(entry, live) || !same_xattrs(entry, dir, name) {
+    if powers.attributes_differ(entry, live)
+        || !same_xattrs(entry, dir, name)
+        || powers.sets_flags() && !same_flags(entry, dir, name)
+    {
         return Meeting::Attributes;
     }
     Meeting::Same
@@ -78,6 +81,11 @@ impl Powers {
         let mode = entry.stat.kind != Type::Symlink && entry.stat.mode != live.mode;
         owner || mode || entry.stat.mtime != live.mtime
     }
+}
+
+fn same_flags(entry: &Entry, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    entry.stat.kind != Type::File
+        || open_in(dir, name, OFlags::RDONLY).is_ok_and(|fd| flags(fd.as_fd()) == entry.flags)
 }
 
 // One call finds out that there are no attributes, which is nearly always so.

@@ -4,11 +4,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
 
 use super::attributes::{Now, apply};
 use super::directory::{Directory, remove_but};
 use super::live::{Meeting, meet};
+use super::seal;
 use super::spare::{LeftOut, Spared};
 use super::tree::{Run, Stack, split};
 use super::{Overwrite, Placement, RestoreError};
@@ -16,9 +17,9 @@ use crate::base::Name;
 use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
-use crate::sys::attributes::Handle;
+use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
-use crate::tree::live::open_path;
+use crate::tree::live::{open_in, open_path};
 use crate::tree::walk::{Everything, Visit, walk};
 
 /// Something that the snapshot does not have.
@@ -88,7 +89,7 @@ impl<'o> Run<'o, '_> {
     }
 
     fn single(&mut self, base: &Arc<Directory<'o>>, merge: Merge<'o>) -> Result<(), RestoreError> {
-        let Some(entry) = merge.next else { return Ok(()) };
+        let Some(entry) = merge.next.filter(|entry| self.wants(entry)) else { return Ok(()) };
         let there = match base.fd() {
             Ok(fd) => super::directory::stat_in(fd, &entry.path)?,
             Err(_) => None,
@@ -142,7 +143,7 @@ impl<'o> Run<'o, '_> {
                 merge.next = self.next_placed(reader, placement, file_name)?;
                 continue;
             }
-            if entry.database && compare_entries(&entry.path, visit.path).is_lt() {
+            if entry.database && self.wants(&entry) && compare_entries(&entry.path, visit.path).is_lt() {
                 merge.database = Some(entry.path.clone());
             }
             match compare_entries(&entry.path, visit.path) {
@@ -226,9 +227,29 @@ impl<'o> Run<'o, '_> {
         self.shared.collector.report().deleted += 1;
     }
 
+    fn wants(&self, entry: &Entry) -> bool {
+        self.options.selection.wants(&entry.path, entry.stat.kind == Type::Dir)
+    }
+
+    // What is there under the name of an entry that is not selected stays as it is.
+    fn pass(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
+        match (entry.stat.kind == Type::Dir, visit.item.live.stat.kind == Type::Dir) {
+            (true, _) => self.put(&mut merge.stack, entry),
+            (false, true) => {
+                merge.inside = Some((visit.path.to_vec(), false));
+                Ok(())
+            }
+            (false, false) => Ok(()),
+        }
+    }
+
     fn meet(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
         let live = visit.item.live;
         let live_dir = live.stat.kind == Type::Dir;
+        let both = entry.stat.kind == Type::Dir && live_dir;
+        if !both && !self.wants(&entry) {
+            return self.pass(merge, entry, visit);
+        }
         match (entry.stat.kind == Type::Dir, live_dir) {
             (true, true) => {
                 self.meet_dir(merge, entry, visit.opened);
@@ -296,7 +317,8 @@ impl<'o> Run<'o, '_> {
         }
         if !self.options.dry_run {
             let (_, name) = split(visit.path);
-            if let Err(e) = rustix::fs::unlinkat(visit.dir, name, AtFlags::empty()) {
+            let remove = || rustix::fs::unlinkat(visit.dir, name, AtFlags::empty());
+            if let Err(e) = seal::insist(visit.dir.as_fd(), name, &self.shared.powers, remove) {
                 self.shared.collector.problem(visit.path, "not-removed", e);
                 return Ok(());
             }
@@ -315,14 +337,22 @@ impl<'o> Run<'o, '_> {
             self.shared.collector.report().metadata += 1;
             return;
         }
-        let fd = open_path(at.0, at.1).map_err(std::io::Error::from);
-        let done = fd.and_then(|fd| {
-            let handle = Handle::Path(fd.as_fd());
+        // flags can be asked of what is open only
+        let opened = self.shared.powers.sets_flags() && entry.stat.kind == Type::File;
+        let fd = if opened { open_in(at.0, at.1, OFlags::RDONLY) } else { open_path(at.0, at.1) };
+        let done = fd.map_err(std::io::Error::from).and_then(|fd| {
+            let handle = if opened { Handle::Open(fd.as_fd()) } else { Handle::Path(fd.as_fd()) };
+            if opened && is_sealed(fd.as_fd()) {
+                unseal(fd.as_fd())?;
+            }
             apply(handle, entry, Now::of(live), &self.shared.powers, &mut merge.names, self.shared.collector)
         });
         match done {
             Ok(()) => self.shared.collector.report().metadata += 1,
-            Err(e) => self.shared.collector.problem(&entry.path, "attributes", e),
+            Err(e) => {
+                let why = seal::explained(at.0, at.1, e);
+                self.shared.collector.problem(&entry.path, "attributes", why);
+            }
         }
     }
 

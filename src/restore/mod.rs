@@ -15,6 +15,7 @@ mod live;
 mod merge;
 mod own;
 mod report;
+mod seal;
 mod select;
 mod sibling;
 mod spare;

@@ -1,5 +1,6 @@
 //! Which entries are restored, and where they go.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -73,6 +74,8 @@ pub struct Selection {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
     deletes_left_out: bool,
+    // paths, not patterns: nothing in a name has a meaning
+    spared: BTreeSet<Vec<u8>>,
 }
 
 impl Selection {
@@ -81,12 +84,17 @@ impl Selection {
     /// # Errors
     /// A sentence that names the bad pattern.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
-        Ok(Self { include: build(include)?, exclude: build(exclude)?, deletes_left_out: false })
+        Ok(Self { include: build(include)?, exclude: build(exclude)?, ..Self::default() })
     }
 
     /// The same, where a deletion also removes what the snapshot was told to leave out or could not read.
     pub fn with_left_out(self, deletes_left_out: bool) -> Self {
         Self { deletes_left_out, ..self }
+    }
+
+    /// Everything but these paths and what lies below them.
+    pub fn sparing<'n>(paths: impl IntoIterator<Item = &'n Name>) -> Self {
+        Self { spared: paths.into_iter().map(|path| path.0.clone()).collect(), ..Self::default() }
     }
 
     /// True if a deletion does not spare what the snapshot never held.
@@ -96,15 +104,23 @@ impl Selection {
 
     /// True if everything is selected.
     pub fn is_everything(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none()
+        self.include.is_none() && self.exclude.is_none() && self.spared.is_empty()
     }
 
     /// True if this entry is wanted. Directories that hold wanted entries are made all the same.
     pub fn wants(&self, path: &[u8], is_dir: bool) -> bool {
+        if self.is_spared(path) {
+            return false;
+        }
         let path = Name(path.to_vec());
         let path = Path::new(path.as_os_str());
         let hits = |globs: &Gitignore| globs.matched_path_or_any_parents(path, is_dir).is_ignore();
         self.include.as_ref().is_none_or(hits) && !self.exclude.as_ref().is_some_and(hits)
+    }
+
+    fn is_spared(&self, path: &[u8]) -> bool {
+        let parents = memchr::memchr_iter(b'/', path).map(|end| &path[..end]);
+        !self.spared.is_empty() && parents.chain([path]).any(|path| self.spared.contains(path))
     }
 }
 
@@ -154,5 +170,18 @@ mod tests {
         assert!(!selection.wants(b"a/data/x", false));
         assert!(!selection.wants(b"a/test_b.py", false));
         assert!(Selection::default().wants(b"x", false));
+    }
+
+    #[test]
+    fn what_is_spared_is_a_path_and_no_pattern() {
+        let spared = [Name::from("data/[1]*.db"), Name(b"a\xff\\ ".to_vec())];
+        let selection = Selection::sparing(&spared);
+        assert!(!selection.is_everything());
+        for path in [&b"data/[1]*.db"[..], b"data/[1]*.db/below", b"a\xff\\ "] {
+            assert!(!selection.wants(path, false), "{}", Name(path.to_vec()));
+        }
+        for path in [&b"data/1x.db"[..], b"x/data/[1]*.db", b"data", b"a\xff", b"data/[1]*.dbx"] {
+            assert!(selection.wants(path, false), "{}", Name(path.to_vec()));
+        }
     }
 }

@@ -16,8 +16,9 @@ use super::directory::{Directory, Shared, names_of, stat_in};
 use super::merge::Doomed;
 use super::own::{Own, identity};
 use super::report::{Collector, Report};
+use super::seal;
 use super::spare::LeftOut;
-use super::worker::{Workers, temporary_name};
+use super::worker::{Workers, put_over, temporary_name};
 use super::{Mode, Options, Placement, RestoreError};
 use crate::base::Name;
 use crate::base::id::ChunkId;
@@ -27,6 +28,8 @@ use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{ChunkIndex, Repo, RepoError};
+use crate::sys::attributes::set_flags;
+use crate::tree::live::open_in;
 use crate::tree::walk::join;
 
 /// Links that may wait for the files they lead to.
@@ -214,6 +217,7 @@ impl<'o> Run<'o, '_> {
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
             self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let placement = &placed(placement, root, chunks);
             let reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
             let mut reader = match reader {
                 Ok(reader) => reader,
@@ -493,21 +497,31 @@ impl<'o> Run<'o, '_> {
             return Err(io::Error::other("the file it is another name of was replaced by something else"));
         }
         let here = link.dir.fd()?;
+        let powers = &self.shared.powers;
+        // what is immutable gets no further name: its flags go for the moment
+        let link_as = |new: &[u8]| {
+            seal::insist(dir.as_fd(), name, powers, || {
+                rustix::fs::linkat(&dir, name, here, new, AtFlags::empty())
+            })
+        };
         match stat_in(here, &link.name)? {
-            None => Ok(rustix::fs::linkat(&dir, name, here, &*link.name, AtFlags::empty())?),
-            Some(there) if (there.dev, there.stat.inode) == made => Ok(()),
+            None => link_as(&link.name)?,
+            Some(there) if (there.dev, there.stat.inode) == made => return Ok(()),
             Some(_) => {
+                link.dir.open_up()?;
                 let temporary = temporary_name()?;
-                rustix::fs::linkat(&dir, name, here, &*temporary, AtFlags::empty())?;
-                if let Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) =
-                    rustix::fs::renameat(here, &*temporary, here, &*link.name)
-                {
-                    link.dir.clear(&link.name)?;
-                    rustix::fs::renameat(here, &*temporary, here, &*link.name)?;
+                link_as(&temporary)?;
+                if let Err(e) = put_over(&link.dir, &temporary, &link.name, powers) {
+                    let _ = rustix::fs::unlinkat(here, &*temporary, AtFlags::empty());
+                    return Err(e);
                 }
-                Ok(())
             }
         }
+        if powers.sets_flags() && !link.entry.flags.is_empty() && link.entry.stat.kind == Type::File {
+            let fd = open_in(dir.as_fd(), name, OFlags::RDONLY)?;
+            set_flags(fd.as_fd(), &link.entry.flags)?;
+        }
+        Ok(())
     }
 
     // The name of the inode's first entry in the manifest: what all its names have in common.
@@ -646,6 +660,20 @@ fn relocate(path: Vec<u8>, subtree: &[u8]) -> Vec<u8> {
         Some([b'/', rest @ ..]) => rest.to_vec(),
         _ => ROOT.to_vec(),
     }
+}
+
+// A root that is a file goes to its own path, not into a directory of that path.
+fn placed(placement: &Placement, root: &Root, chunks: &mut ChunkReader<'_>) -> Placement {
+    let mut placed = placement.clone();
+    if placement.subtree == ROOT && !placement.prefix.is_empty() {
+        // what cannot be read is named by whoever reads it next
+        let first = ManifestReader::new(chunks, &root.manifest).next_entry();
+        if first.is_ok_and(|entry| entry.is_some_and(|entry| entry.stat.kind != Type::Dir)) {
+            let end = placement.prefix.iter().rposition(|&b| b == b'/').unwrap_or_default();
+            placed.prefix.truncate(end);
+        }
+    }
+    placed
 }
 
 // The name of a file that is restored by itself.

@@ -10,9 +10,11 @@ use crossbeam_channel::Receiver;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Now, Powers, apply};
+use super::attributes::{Now, Powers, apply, apply_but_flags, apply_flags};
 use super::batch::{FileTarget, Job, Part};
+use super::directory::Directory;
 use super::report::{Collector, Loss};
+use super::seal;
 use crate::base::event::Event;
 use crate::format::manifest::{Entry, Type};
 use crate::repo::reader::FrameReader;
@@ -217,8 +219,16 @@ impl<'o> Workers<'o> {
         let mode = self.mode(file);
         let dir = file.dir.fd()?;
         if !file.replace {
-            return Ok((rustix::fs::openat(dir, &*file.name, flags, mode)?, None));
+            return match rustix::fs::openat(dir, &*file.name, flags, mode) {
+                Err(Errno::PERM) => {
+                    file.dir.open_up()?;
+                    Ok((rustix::fs::openat(dir, &*file.name, flags, mode)?, None))
+                }
+                other => Ok((other?, None)),
+            };
         }
+        // what could not be renamed again must not be made
+        file.dir.open_up()?;
         let name = temporary_name()?;
         Ok((rustix::fs::openat(dir, &*name, flags, mode)?, Some(name)))
     }
@@ -262,11 +272,12 @@ impl<'o> Workers<'o> {
             let live = LiveStat::of(fd)?;
             (now.uid, now.gid, now.mode, now.old) = (live.stat.uid, live.stat.gid, live.stat.mode, true);
         }
-        apply(Handle::Open(fd), entry, now, &self.powers, names, self.collector)?;
+        apply_but_flags(Handle::Open(fd), entry, now, &self.powers, names, self.collector)?;
         self.remember(file, fd)?;
         if let Some(Ok((_, Some(temporary)))) = file.open.get() {
-            rename_over(file, temporary)?;
+            rename_over(file, temporary, &self.powers)?;
         }
+        apply_flags(Handle::Open(fd), entry, now, &self.powers, self.collector);
         let mut report = self.collector.report();
         report.files += 1;
         report.bytes += entry.stat.size;
@@ -303,6 +314,9 @@ impl<'o> Workers<'o> {
         if self.leaves_out(entry) {
             return Ok(true);
         }
+        if file.replace {
+            file.dir.open_up()?;
+        }
         let name = if file.replace { temporary_name()? } else { file.name.clone() };
         if let Err(e) = make_node(dir, &name, entry) {
             let device = matches!(entry.stat.kind, Type::Char | Type::Block);
@@ -320,8 +334,11 @@ impl<'o> Workers<'o> {
         let now = Now { mtime: None, ..Now::of(&live.stat) };
         apply(Handle::Path(fd.as_fd()), entry, now, &self.powers, names, self.collector)?;
         self.remember(file, fd.as_fd())?;
-        if file.replace {
-            rename_over(file, &name)?;
+        if file.replace
+            && let Err(e) = rename_over(file, &name, &self.powers)
+        {
+            let _ = rustix::fs::unlinkat(dir, &*name, AtFlags::empty());
+            return Err(e);
         }
         self.collector.report().others += 1;
         Ok(true)
@@ -357,13 +374,23 @@ pub fn temporary_name() -> io::Result<Vec<u8>> {
 }
 
 /// Gives a temporary its final name, whatever is there.
-pub fn rename_over(file: &FileTarget<'_>, temporary: &[u8]) -> io::Result<()> {
-    let dir = file.dir.fd()?;
-    match rustix::fs::renameat(dir, temporary, dir, &*file.name) {
+pub fn rename_over(file: &FileTarget<'_>, temporary: &[u8], powers: &Powers) -> io::Result<()> {
+    put_over(&file.dir, temporary, &file.name, powers)
+}
+
+/// Gives a temporary of a directory its final name there, whatever has it now.
+pub fn put_over(within: &Directory<'_>, temporary: &[u8], name: &[u8], powers: &Powers) -> io::Result<()> {
+    let dir = within.fd()?;
+    let rename = || rustix::fs::renameat(dir, temporary, dir, name);
+    match rename() {
         // a directory is in the way: nothing of it is wanted
         Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
-            file.dir.clear(&file.name)?;
-            Ok(rustix::fs::renameat(dir, temporary, dir, &*file.name)?)
+            within.clear(name)?;
+            Ok(rename()?)
+        }
+        Err(Errno::PERM) => {
+            seal::open_up(dir, name, powers)?;
+            Ok(rename()?)
         }
         other => Ok(other?),
     }

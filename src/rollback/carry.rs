@@ -1,13 +1,16 @@
 //! Live data gets its names in another tree too: files by hard links, so that both trees hold the same ones.
 //!
 //! Nothing is ever taken from the tree that has it. So a rollback that ends at any moment loses none of it, and one that
-//! goes back finds what was written meanwhile.
+//! goes back finds what was written meanwhile. Doing it again links only what came up since: it is done once while the
+//! service runs, and once more when it is stopped.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
@@ -15,7 +18,8 @@ use super::types::RollbackError;
 use crate::base::Name;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
 
-/// Gives everything at these paths below `from` its names below `to`, in place of what is there.
+/// Gives everything at these paths below `from` its names below `to`, in place of what is there. What `from` does not have at
+/// such a path, `to` has not either: the log of a database that was merged since would spoil it.
 ///
 /// # Errors
 /// If it cannot be done; `from` is as it was.
@@ -23,21 +27,44 @@ pub fn carry(from: &Path, to: &Path, paths: &[Name]) -> Result<(), RollbackError
     for path in paths {
         let relative = Path::new(path.as_os_str());
         let (source, target) = (from.join(relative), to.join(relative));
-        // what is gone meanwhile is gone
-        if fs::symlink_metadata(&source).is_err() {
-            continue;
-        }
-        if let Some(parent) = relative.parent() {
-            make_parents(from, to, parent)?;
+        let parent = relative.parent().unwrap_or(Path::new(""));
+        match (look(&source)?, look(&target)?) {
+            (Some(have), Some(there)) if !have.is_dir() && same_inode(&have, &there) => continue,
+            (Some(_), _) => make_parents(from, to, parent)?,
+            (None, Some(_)) if is_plain(to, parent) => {}
+            (None, _) => continue,
         }
         // the directory around it keeps the time that the snapshot gave it
-        let around = target.parent().unwrap_or(to);
-        let times = fs::symlink_metadata(around).map_err(io_error("read", around))?;
-        clear(&target)?;
-        link_all(&source, &target)?;
-        set_times_of(&times, around)?;
+        let around = to.join(parent);
+        let times = fs::symlink_metadata(&around).map_err(io_error("read", &around))?;
+        follow(&source, &target)?;
+        set_times_of(&times, &around)?;
     }
     Ok(())
+}
+
+// What is at a path, links not followed; `None` if nothing.
+fn look(path: &Path) -> Result<Option<fs::Metadata>, RollbackError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(io_error("look at", path)(error)),
+    }
+}
+
+fn same_inode(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+// Whether a path below a tree leads through directories only: what a link leads to is not ours.
+fn is_plain(to: &Path, relative: &Path) -> bool {
+    let mut path = to.to_owned();
+    relative.components().all(|part| {
+        path.push(part);
+        fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir())
+    })
 }
 
 fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RollbackError {
@@ -47,19 +74,16 @@ fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rollbac
 
 /// Removes what is at a path, if anything is. Links are removed, never followed.
 pub fn clear(path: &Path) -> Result<(), RollbackError> {
-    let removed = match fs::symlink_metadata(path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(());
-        }
-        Err(error) => Err(error),
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+    let removed = match look(path)? {
+        None => return Ok(()),
+        Some(found) if found.is_dir() => fs::remove_dir_all(path),
+        Some(_) => fs::remove_file(path),
     };
     removed.map_err(io_error("remove", path))
 }
 
 fn make_parents(from: &Path, to: &Path, relative: &Path) -> Result<(), RollbackError> {
-    let mut done = std::path::PathBuf::new();
+    let mut done = PathBuf::new();
     for part in relative.components() {
         done.push(part);
         let target = to.join(&done);
@@ -72,30 +96,56 @@ fn make_parents(from: &Path, to: &Path, relative: &Path) -> Result<(), RollbackE
     Ok(())
 }
 
-fn link_all(source: &Path, target: &Path) -> Result<(), RollbackError> {
-    let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
+// Brings `target` to where it has the names that `source` has.
+fn follow(source: &Path, target: &Path) -> Result<(), RollbackError> {
+    let Some(found) = look(source)? else { return clear(target) };
+    let there = look(target)?;
     if !found.is_dir() {
+        if there.as_ref().is_some_and(|there| same_inode(&found, there)) {
+            return Ok(());
+        }
+        clear(target)?;
         return match rustix::fs::linkat(CWD, source, CWD, target, AtFlags::empty()) {
-            Ok(()) => Ok(()),
+            // a file that its writer removed since it was looked at
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(io_error("link to", target)(error.into())),
         };
     }
-    make_directory(source, target)?;
-    for entry in fs::read_dir(source).map_err(io_error("list", source))? {
-        let entry = entry.map_err(io_error("list", source))?;
-        match link_all(&entry.path(), &target.join(entry.file_name())) {
-            // a file that its writer removed since it was listed
-            Err(RollbackError::Io { source: error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
+    let is_there = there.is_some_and(|there| there.is_dir());
+    if !is_there {
+        clear(target)?;
+        make_directory(source, target)?;
+    }
+    let names = names_of(source)?;
+    if is_there {
+        for name in names_of(target)?.difference(&names) {
+            clear(&target.join(name))?;
         }
+        give_attributes(source, target)?;
+    }
+    for name in &names {
+        follow(&source.join(name), &target.join(name))?;
     }
     // making entries changed its time
-    set_times(source, target)
+    set_times_of(&found, target)
+}
+
+fn names_of(directory: &Path) -> Result<BTreeSet<OsString>, RollbackError> {
+    let entries = fs::read_dir(directory).map_err(io_error("list", directory))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    names.collect::<io::Result<_>>().map_err(io_error("list", directory))
 }
 
 fn make_directory(source: &Path, target: &Path) -> Result<(), RollbackError> {
-    let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
     fs::DirBuilder::new().mode(0o700).create(target).map_err(io_error("make the directory", target))?;
+    give_attributes(source, target)?;
+    let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
+    set_times_of(&found, target)
+}
+
+// Owner, mode and attributes of a directory.
+fn give_attributes(source: &Path, target: &Path) -> Result<(), RollbackError> {
+    let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |path: &Path| {
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io_error("open", path)(e.into()))
@@ -108,18 +158,13 @@ fn make_directory(source: &Path, target: &Path) -> Result<(), RollbackError> {
         rustix::fs::fchown(&made, Some(user), Some(group)).map_err(failed)?;
     }
     rustix::fs::fchmod(&made, Mode::from_raw_mode(found.mode() & 0o7777)).map_err(failed)?;
-    for (name, value) in
-        xattrs(Handle::Open(have.as_fd())).map_err(io_error("read the attributes of", source))?
-    {
+    let read = |fd| xattrs(Handle::Open(fd)).map_err(io_error("read the attributes of", source));
+    let there = read(made.as_fd())?;
+    for (name, value) in read(have.as_fd())?.into_iter().filter(|attribute| !there.contains(attribute)) {
         set_xattr(Handle::Open(made.as_fd()), &name.0, &value)
             .map_err(io_error("set the attributes of", target))?;
     }
-    set_times(source, target)
-}
-
-fn set_times(source: &Path, target: &Path) -> Result<(), RollbackError> {
-    let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
-    set_times_of(&found, target)
+    Ok(())
 }
 
 fn set_times_of(found: &fs::Metadata, target: &Path) -> Result<(), RollbackError> {
@@ -129,4 +174,61 @@ fn set_times_of(found: &fs::Metadata, target: &Path) -> Result<(), RollbackError
     };
     let set = rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW);
     set.map_err(|e| io_error("set the time of", target)(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(paths: &[&str]) -> Vec<Name> {
+        paths.iter().map(|path| Name::from(*path)).collect()
+    }
+
+    #[test]
+    fn what_came_up_since_is_linked_and_what_is_gone_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for path in ["from/logs/deep", "from/data", "to/logs", "to/data"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        fs::write(from.join("logs/a"), "a").unwrap();
+        fs::write(from.join("logs/deep/b"), "b").unwrap();
+        fs::write(to.join("logs/stale"), "stale").unwrap();
+        fs::write(from.join("data/db"), "live").unwrap();
+        fs::write(to.join("data/db"), "of the snapshot").unwrap();
+        fs::write(to.join("data/db-wal"), "of an earlier time").unwrap();
+        fs::write(to.join("data/other"), "not carried").unwrap();
+        let paths = names(&["logs", "data/db", "data/db-wal", "never/there"]);
+        let around = fs::metadata(to.join("data")).unwrap().modified().unwrap();
+        carry(&from, &to, &paths).unwrap();
+        let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        for path in ["logs/a", "logs/deep/b", "data/db"] {
+            assert_eq!(inode(from.join(path)), inode(to.join(path)), "{path}");
+        }
+        assert!(!to.join("logs/stale").exists() && !to.join("data/db-wal").exists());
+        assert!(to.join("data/other").exists() && !to.join("never").exists());
+        assert_eq!(fs::metadata(to.join("data")).unwrap().modified().unwrap(), around);
+
+        fs::remove_file(from.join("logs/a")).unwrap();
+        fs::write(from.join("logs/c"), "c").unwrap();
+        fs::write(from.join("data/db-wal"), "new").unwrap();
+        carry(&from, &to, &paths).unwrap();
+        assert!(!to.join("logs/a").exists());
+        for path in ["logs/c", "logs/deep/b", "data/db", "data/db-wal"] {
+            assert_eq!(inode(from.join(path)), inode(to.join(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_removed_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to, far) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("far"));
+        for path in [&from, &to, &far] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(far.join("db-wal"), "of somebody else").unwrap();
+        std::os::unix::fs::symlink(&far, to.join("data")).unwrap();
+        carry(&from, &to, &names(&["data/db-wal"])).unwrap();
+        assert!(far.join("db-wal").exists());
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::place::Rules;
 use super::types::{Pending, Way};
 use crate::base::Name;
 use crate::base::id::SnapshotId;
@@ -75,6 +76,9 @@ pub struct Journal {
     pub was_running: bool,
     /// Paths below the tree that are live data.
     pub carried: Vec<Name>,
+    /// By which live data is told, so that what came up since is known on the way back.
+    #[serde(default)]
+    pub rules: Rules,
     /// The inode of the directory that was the application before.
     pub old_inode: u64,
     /// The inode of the one that it is to be; 0 until that is built.
@@ -182,6 +186,9 @@ pub struct Kept {
     pub snapshot: Option<SnapshotId>,
     /// When it was put aside.
     pub at: Timestamp,
+    /// Whether the databases stayed: then they have a name in both trees, and stay again.
+    #[serde(default)]
+    pub keeps_databases: bool,
 }
 
 impl Kept {

@@ -53,7 +53,7 @@ pub fn propose(
 /// # Errors
 /// If it could not be found out.
 pub fn obstacles_of_place(subject: &Subject<'_>) -> Result<Vec<Obstacle>, RollbackError> {
-    let classes = place::Classes::of(subject.plan, false)?;
+    let classes = place::Classes::of(&subject.plan.root(), &place::Rules::of(subject.plan, false))?;
     let mut found = place::obstacles(subject, &classes);
     found.extend(place::far_databases(subject.plan));
     Ok(found)
@@ -106,6 +106,7 @@ pub fn perform(
         reason: options.reason.clone(),
         was_running: false,
         carried: Vec::new(),
+        rules: place::Rules::of(subject.plan, proposal.keep_databases),
         old_inode: journal::inode(&root).ok_or_else(strange)?,
         new_inode: 0,
         superseded: None,
@@ -113,7 +114,7 @@ pub fn perform(
         stage: Stage::Building,
         why: None,
     };
-    Run::new(subject, journal, lock, observer).forward(proposal, options, chosen.as_ref())
+    Run::new(subject, journal, lock, observer).forward(options, chosen.as_ref())
 }
 
 /// The rollback of this application that has begun and not ended, if there is one.

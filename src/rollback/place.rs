@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::exchange::{mounts_within, probe};
 use super::types::{Obstacle, RollbackError, Subject};
@@ -24,17 +26,14 @@ pub fn obstacle(what: impl Into<String>, next: impl Into<String>) -> Obstacle {
 pub fn obstacles(subject: &Subject<'_>, classes: &Classes) -> Vec<Obstacle> {
     let root = subject.plan.root();
     let mut found = of_tree(&root);
-    for outside in subject.outside.iter().filter(|path| path.starts_with(&root)) {
+    // what lies in a carried directory goes with it
+    let goes_away = |path: &&PathBuf| path.strip_prefix(&root).is_ok_and(|below| !classes.is_carried(below));
+    for outside in subject.outside.iter().filter(goes_away) {
         let outside = Name::from(outside.as_os_str());
         found.push(obstacle(
             format!("{outside} lies in the tree that would be exchanged"),
             "move it out of the tree, or exclude it and name it in app.keep_on_rollback",
         ));
-    }
-    // a carried directory goes with its content
-    let carried = |path: &Path| path.strip_prefix(&root).is_ok_and(|below| classes.is_carried(below));
-    if subject.outside.iter().all(|path| carried(path)) {
-        found.retain(|obstacle| !obstacle.what.ends_with("lies in the tree that would be exchanged"));
     }
     if let Some(service) = Service::of(subject.plan) {
         let missing = [service.can_stop().err(), service.can_start().err()];
@@ -115,7 +114,13 @@ fn of_tree(root: &Path) -> Vec<Obstacle> {
 /// Databases of the plan that a rollback cannot bring back.
 pub fn far_databases(plan: &Plan) -> Vec<Obstacle> {
     let root = plan.root();
-    let is_near = |path: &str| plan.path(path).starts_with(&root);
+    // a link on the way leads out of the tree as surely as a path does
+    let real = root.canonicalize().unwrap_or_else(|_| root.clone());
+    let is_near = |path: &str| {
+        let path = plan.path(path);
+        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+        path.starts_with(&root) && parent.is_none_or(|parent| parent.starts_with(&real))
+    };
     let far = plan.database.iter().filter(|database| {
         database.kind != DatabaseKind::Sqlite || !database.path.as_deref().is_some_and(is_near)
     });
@@ -130,7 +135,35 @@ pub fn far_databases(plan: &Plan) -> Vec<Obstacle> {
     .collect()
 }
 
-/// Which paths of the live tree are whose.
+/// By which a path of the tree is told to be whose: what the plan says, and whether its databases stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    keep: Vec<String>,
+    rebuild: Vec<String>,
+    exclude: Vec<String>,
+    // paths below the tree of databases that stay, and of what SQLite writes beside them, there or not
+    databases: Vec<Name>,
+}
+
+impl Rules {
+    /// True if databases stay as they are.
+    pub fn keep_databases(&self) -> bool {
+        !self.databases.is_empty()
+    }
+
+    /// Those of a plan.
+    pub fn of(plan: &Plan, keep_databases: bool) -> Self {
+        let app = &plan.app;
+        Self {
+            keep: app.keep_on_rollback.clone(),
+            rebuild: app.rebuild.clone(),
+            exclude: app.exclude.clone(),
+            databases: if keep_databases { database_files(plan) } else { Vec::new() },
+        }
+    }
+}
+
+/// Which paths of a tree are whose.
 #[derive(Clone, Debug, Default)]
 pub struct Classes {
     /// Live data, each the topmost path of its own.
@@ -142,28 +175,26 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Looks through the live tree.
+    /// Looks through the tree at `root`.
     ///
     /// # Errors
-    /// If a pattern is wrong or the tree cannot be read.
-    pub fn of(plan: &Plan, keep_databases: bool) -> Result<Self, RollbackError> {
-        let root = plan.root();
-        let rules = |patterns: &[String]| -> Result<Excludes, ExcludeError> {
+    /// If a pattern is wrong.
+    pub fn of(root: &Path, rules: &Rules) -> Result<Self, RollbackError> {
+        let build = |patterns: &[String]| -> Result<Excludes, ExcludeError> {
             let options = exclude::Options { patterns: patterns.to_vec(), ..exclude::Options::default() };
-            Excludes::build(&root, &options)
+            Excludes::build(root, &options)
         };
         let wrong = |error: ExcludeError| RollbackError::Strange(error.to_string());
-        let keep = rules(&plan.app.keep_on_rollback).map_err(wrong)?;
-        let rebuild = rules(&plan.app.rebuild).map_err(wrong)?;
-        let exclude = rules(&plan.app.exclude).map_err(wrong)?;
-        let databases = if keep_databases { database_files(plan) } else { Vec::new() };
+        let keep = build(&rules.keep).map_err(wrong)?;
+        let rebuild = build(&rules.rebuild).map_err(wrong)?;
+        let exclude = build(&rules.exclude).map_err(wrong)?;
         let mut found = Self::default();
-        let mut walk = walkdir::WalkDir::new(&root).min_depth(1).sort_by_file_name().into_iter();
+        let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(entry) = walk.next() {
             let Ok(entry) = entry else { continue };
-            let Ok(relative) = entry.path().strip_prefix(&root) else { continue };
+            let Ok(relative) = entry.path().strip_prefix(root) else { continue };
             let (bytes, is_dir) = (relative.as_os_str().as_bytes(), entry.file_type().is_dir());
-            let list = if keep.matches(bytes, is_dir) || databases.iter().any(|path| path == entry.path()) {
+            let list = if keep.matches(bytes, is_dir) || rules.databases.iter().any(|path| path.0 == bytes) {
                 &mut found.carried
             } else if rebuild.matches(bytes, is_dir) {
                 &mut found.dropped
@@ -180,16 +211,24 @@ impl Classes {
         Ok(found)
     }
 
+    /// What stays as it is: live data, and the databases that stay, each with all that may come to lie beside it.
+    pub fn staying(&self, rules: &Rules) -> Vec<Name> {
+        let more = rules.databases.iter().filter(|path| !self.is_carried(Path::new(path.as_os_str())));
+        self.carried.iter().chain(more).cloned().collect()
+    }
+
     /// True if a path below the tree is live data.
     pub fn is_carried(&self, below: &Path) -> bool {
         self.carried.iter().any(|path| below.starts_with(path.as_os_str()))
     }
 }
 
-// The files of the plan's databases, and what SQLite writes beside them.
-fn database_files(plan: &Plan) -> Vec<std::path::PathBuf> {
+// The files of the plan's databases that lie in the tree, and what SQLite writes beside them.
+fn database_files(plan: &Plan) -> Vec<Name> {
+    let root = plan.root();
     let paths = plan.database.iter().filter_map(|database| database.path.as_ref());
     let beside =
         |path: &String| ["", "-wal", "-shm", "-journal"].map(|ending| plan.path(format!("{path}{ending}")));
-    paths.flat_map(beside).collect()
+    let below = |path: PathBuf| Some(Name::from(path.strip_prefix(&root).ok()?.as_os_str()));
+    paths.flat_map(beside).filter_map(below).collect()
 }

@@ -6,7 +6,7 @@ use super::build::would_fetch;
 use super::choose::{Chosen, choose};
 use super::exchange::shares_blocks;
 use super::journal::Kept;
-use super::place::{Classes, far_databases, obstacle, obstacles};
+use super::place::{Classes, Rules, far_databases, obstacle, obstacles};
 use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::event::Observer;
@@ -36,7 +36,7 @@ pub fn to_snapshot(
     observer: &dyn Observer,
 ) -> Result<(Proposal, Chosen), RollbackError> {
     let chosen = choose(subject, options.goal)?;
-    let classes = Classes::of(subject.plan, options.keep_databases)?;
+    let classes = Classes::of(&subject.plan.root(), &Rules::of(subject.plan, options.keep_databases))?;
     let mut stops = obstacles(subject, &classes);
     if options.way == Way::InPlace {
         stops.retain(|stop| !stop.in_place_helps);
@@ -85,6 +85,7 @@ pub fn to_snapshot(
         listed,
         carried: classes.carried,
         dropped: classes.dropped,
+        keep_databases: options.keep_databases,
         databases,
         entries: statistics.files,
         bytes: statistics.bytes,
@@ -105,7 +106,8 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         RollbackError::NothingToUndo("there is no rollback to undo: no earlier tree is kept".to_owned())
     })?;
     let root = subject.plan.root();
-    let classes = Classes::of(subject.plan, options.keep_databases)?;
+    let keep_databases = options.keep_databases || kept.keeps_databases;
+    let classes = Classes::of(&root, &Rules::of(subject.plan, keep_databases))?;
     let mut stops = obstacles(subject, &classes);
     if Path::new(kept.path.as_os_str()).parent() != root.parent() {
         stops.push(obstacle(
@@ -125,6 +127,7 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         listed: Vec::new(),
         carried: classes.carried,
         dropped: Vec::new(),
+        keep_databases,
         databases: Vec::new(),
         entries: 0,
         bytes: 0,

@@ -1,5 +1,6 @@
 //! The steps: forward, and back again by itself when one of them fails.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::choose::{Chosen, SAFETY_TAG};
 use super::exchange::exchange;
 use super::journal::{Journal, Kept, Stage, Standing, inode};
 use super::place::Classes;
-use super::types::{Ended, Options, Outcome, Proposal, RollbackError, Subject, Way};
+use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::event::{Event, Observer, Step};
 use crate::base::id::SnapshotId;
@@ -91,19 +92,14 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// As said.
-    pub fn forward(
-        mut self,
-        proposal: &Proposal,
-        options: &Options,
-        chosen: Option<&Chosen>,
-    ) -> Result<Outcome, RollbackError> {
+    pub fn forward(mut self, options: &Options, chosen: Option<&Chosen>) -> Result<Outcome, RollbackError> {
         self.journal.enter(Stage::Building, self.subject.state)?;
         if let Err(error) = self.prepare(options, chosen) {
             self.clear_away();
             Journal::close(self.subject.state)?;
             return Err(error);
         }
-        match self.cross(proposal, chosen) {
+        match self.cross(chosen) {
             Ok(()) => {}
             Err(why) => return Ok(self.back(why)),
         }
@@ -174,7 +170,7 @@ impl<'a> Run<'a> {
     }
 
     // From the stop of the service to the exchange. An error is why it must go back.
-    fn cross(&mut self, proposal: &Proposal, chosen: Option<&Chosen>) -> Result<(), String> {
+    fn cross(&mut self, chosen: Option<&Chosen>) -> Result<(), String> {
         let state = self.subject.state;
         self.phase("stop", true);
         self.journal.was_running = self.service.as_ref().is_some_and(|s| s.state().is_running());
@@ -183,15 +179,13 @@ impl<'a> Run<'a> {
         self.stop()?;
         self.phase("exchange", true);
         let began = Instant::now();
-        let keeps = proposal.databases.iter().any(|database| database.kept);
         // what came up since the proposal is carried too
-        let classes = Classes::of(self.subject.plan, keeps).map_err(|e| e.to_string())?;
-        self.journal.carried = classes.carried.clone();
+        self.look_for_live_data()?;
         if self.journal.way == Way::InPlace {
             self.journal.touched = true;
             self.journal.enter(Stage::InPlace, state).map_err(|e| e.to_string())?;
             let Some(chosen) = chosen else { return Err("there is no snapshot to go to".to_owned()) };
-            let done = self.rewrite(chosen, &classes);
+            let done = self.rewrite(chosen);
             self.note_step("rewrite the tree in place", began, done.as_ref().err().cloned());
             return done;
         }
@@ -203,12 +197,19 @@ impl<'a> Run<'a> {
         done
     }
 
-    fn rewrite(&self, chosen: &Chosen, classes: &Classes) -> Result<(), String> {
-        let app = &self.subject.plan.app;
-        let mut patterns: Vec<String> =
-            [&app.exclude, &app.keep_on_rollback, &app.rebuild].into_iter().flatten().cloned().collect();
-        patterns.extend(classes.carried.iter().map(|path| format!("/{path}")));
-        let selection = Selection::new(&[], &patterns)?;
+    // Notes what of the live tree stays as it is, besides what was noted before.
+    fn look_for_live_data(&mut self) -> Result<(), String> {
+        let found = Classes::of(&self.root(), &self.journal.rules).map_err(|e| causes(&e))?;
+        let more = found.staying(&self.journal.rules);
+        let known: BTreeSet<_> = self.journal.carried.iter().map(|path| path.0.clone()).collect();
+        self.journal.carried.extend(more.into_iter().filter(|path| !known.contains(&path.0)));
+        Ok(())
+    }
+
+    fn rewrite(&self, chosen: &Chosen) -> Result<(), String> {
+        let root = self.root();
+        let dropped = Classes::of(&root, &self.journal.rules).map_err(|e| causes(&e))?.dropped;
+        let selection = Selection::sparing(self.journal.carried.iter().chain(&dropped));
         build::in_place(self.subject, chosen, selection, &Resolute(self.observer)).map_err(|e| causes(&e))
     }
 
@@ -305,6 +306,7 @@ impl<'a> Run<'a> {
             inode: self.journal.old_inode,
             snapshot: self.journal.safety,
             at: self.subject.repo.clock().now(),
+            keeps_databases: self.journal.rules.keep_databases(),
         };
         if let Err(error) = kept.write(self.subject.state) {
             self.notes
@@ -366,6 +368,7 @@ impl<'a> Run<'a> {
                 let began = Instant::now();
                 let (root, beside) = (self.root(), self.beside());
                 // with what was written since
+                self.look_for_live_data()?;
                 let done = carry(&root, &beside, &self.journal.carried)
                     .and_then(|()| exchange(&root, &beside))
                     .map_err(|error| causes(&error));
@@ -380,9 +383,9 @@ impl<'a> Run<'a> {
         let safety = self.journal.safety.ok_or("there is no safety snapshot to go back to")?;
         let goal = super::types::Goal::Snapshot(safety);
         let chosen = super::choose::choose(self.subject, goal).map_err(|e| causes(&e))?;
-        let classes = Classes { carried: self.journal.carried.clone(), ..Classes::default() };
+        self.look_for_live_data()?;
         let began = Instant::now();
-        let done = self.rewrite(&chosen, &classes);
+        let done = self.rewrite(&chosen);
         self.note_step("rewrite the tree as it was before", began, done.as_ref().err().cloned());
         done
     }

@@ -140,6 +140,8 @@ pub struct Proposal {
     pub carried: Vec<Name>,
     /// What is dropped because programs make it again.
     pub dropped: Vec<Name>,
+    /// Databases stay as they are.
+    pub keep_databases: bool,
     /// Databases.
     pub databases: Vec<DatabaseFate>,
     /// Entries of the new tree.

@@ -15,6 +15,9 @@ mod pool;
 mod take;
 mod tree;
 
+#[cfg(test)]
+mod crash_tests;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;

@@ -16,6 +16,8 @@ use crate::base::Name;
 
 /// The largest file that is read, in bytes: more is not what Lifeboat wrote.
 const MAX_BYTES: u64 = 64 << 20;
+/// Where what is remembered of repositories lies, beside the applications, whose directories end with a hash.
+const REPOSITORIES: &str = "seen";
 
 /// Why something could not be remembered or recalled.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +66,16 @@ impl State {
         Self { directory: base.join(format!("{last}-{}", hex::encode(&hash[..8]))) }
     }
 
+    /// Of the repository with this id, below `base`. Nothing is made until something is written.
+    pub fn of_repository(base: &Path, id: &str) -> Self {
+        Self { directory: base.join(REPOSITORIES).join(id) }
+    }
+
     /// Of every application below `base` of which something is remembered.
     pub fn all(base: &Path) -> Vec<Self> {
         let entries = fs::read_dir(base).into_iter().flatten().flatten();
-        let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        let directories = entries.map(|entry| entry.path());
+        let directories = directories.filter(|path| path.is_dir() && !path.ends_with(REPOSITORIES));
         directories.map(|directory| Self { directory }).collect()
     }
 

@@ -1,5 +1,5 @@
 //! What Lifeboat remembers on a host of one application between runs: where a log was read to, a rollback that has
-//! begun, a change that waits to be confirmed. It is small, private, and of this host alone; what others must see
+//! begun, a change that waits to be confirmed; and of each repository, what was seen of it. It is small, private, and of this host alone; what others must see
 //! is in the repository. Losing it loses no snapshot.
 //!
 //! Each thing is a JSON file of its own, written whole and durably (written aside, synced, renamed, directory synced),

@@ -227,20 +227,55 @@ pub enum Fault {
     DoneButFailed,
     /// Half of the bytes are written, then everything fails. Same as [`Fault::Stop`] for what has no bytes.
     Torn,
+    /// The permission to write is taken away, for it and all that follows; reads go on.
+    Denied,
+}
+
+impl Fault {
+    /// Every kind. One that fails once fails as a write, a sync or a rename, by the number it is asked for.
+    pub const ALL: [Self; 6] =
+        [Self::Stop, Self::NoSpace, Self::Once, Self::DoneButFailed, Self::Torn, Self::Denied];
+}
+
+/// How a read or listing fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFault {
+    /// It fails once, as at a bad sector.
+    Once,
+    /// It and everything after it fails, writes too: the store is gone.
+    Gone,
+    /// It ends before all bytes are there, once.
+    Short,
+    /// A listing shows what was there when the store was opened, once.
+    Stale,
+    /// A listing shows nothing, once.
+    Empty,
+}
+
+impl ReadFault {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Once, Self::Gone, Self::Short, Self::Stale, Self::Empty];
 }
 
 #[derive(Default)]
 struct FaultState {
     writes: u64,
+    reads: u64,
     broken: Option<Fault>,
+    is_gone: bool,
+    was_read_wrong: bool,
 }
 
-/// Fails at the n-th write (stage, write, publish, delete, rename or sync), counted from 0.
+/// Fails at the n-th write (stage, write, publish, delete, rename or sync), or at the n-th read (`read_at`, `size` or
+/// `list`), counted from 0.
 #[derive(Clone)]
 pub struct FaultyStore<S> {
     inner: S,
     at: u64,
     fault: Fault,
+    reading: Option<(u64, ReadFault)>,
+    // listings as they were
+    before: Arc<Vec<(Kind, Vec<ObjectInfo>)>>,
     state: Arc<Mutex<FaultState>>,
 }
 
@@ -254,7 +289,33 @@ enum Decision {
 impl<S: Store> FaultyStore<S> {
     /// Fails at write number `at`.
     pub fn new(inner: S, at: u64, fault: Fault) -> Self {
-        Self { inner, at, fault, state: Arc::default() }
+        Self { inner, at, fault, reading: None, before: Arc::default(), state: Arc::default() }
+    }
+
+    /// Fails at read number `at`.
+    pub fn reading(inner: S, at: u64, fault: ReadFault) -> Self {
+        let listed = Kind::ALL.into_iter().filter_map(|kind| Some((kind, inner.list(kind).ok()?)));
+        let before = Arc::new(listed.collect());
+        Self { reading: Some((at, fault)), before, ..Self::new(inner, u64::MAX, Fault::Stop) }
+    }
+
+    /// Reads so far.
+    pub fn reads(&self) -> u64 {
+        held(&self.state).reads
+    }
+
+    // The fault of this read, if it is its turn. Not every fault is one of every read.
+    fn read_fault(&self, fits: impl Fn(ReadFault) -> bool) -> Result<Option<ReadFault>> {
+        let mut state = held(&self.state);
+        let number = state.reads;
+        state.reads += 1;
+        let fault = self.reading.filter(|(at, fault)| *at == number && fits(*fault)).map(|(_, fault)| fault);
+        state.was_read_wrong |= fault.is_some();
+        state.is_gone |= fault == Some(ReadFault::Gone);
+        if state.is_gone || fault == Some(ReadFault::Once) {
+            return Err(StoreError::io("read", "an object")(io::Error::other("injected fault")));
+        }
+        Ok(fault)
     }
 
     /// Writes so far: run once with `at` = `u64::MAX` to learn how many there are.
@@ -264,15 +325,20 @@ impl<S: Store> FaultyStore<S> {
 
     /// True once the fault was met.
     pub fn was_hit(&self) -> bool {
-        held(&self.state).broken.is_some()
+        let state = held(&self.state);
+        state.broken.is_some() || state.was_read_wrong
     }
 
     fn decide(state: &Mutex<FaultState>, at: u64, fault: Fault, deletes: bool) -> Decision {
         let mut state = held(state);
         let hit = state.writes == at;
         state.writes += 1;
+        if state.is_gone {
+            return Decision::Fail(io::Error::other("injected fault"));
+        }
         let error = || match fault {
             Fault::NoSpace => io::Error::from(io::ErrorKind::StorageFull),
+            Fault::Denied => io::Error::from(io::ErrorKind::PermissionDenied),
             _ => io::Error::other("injected fault"),
         };
         if hit {
@@ -285,7 +351,7 @@ impl<S: Store> FaultyStore<S> {
             };
         }
         match state.broken {
-            Some(Fault::Stop | Fault::Torn) => Decision::Fail(error()),
+            Some(Fault::Stop | Fault::Torn | Fault::Denied) => Decision::Fail(error()),
             Some(Fault::NoSpace) if !deletes => Decision::Fail(error()),
             _ => Decision::Go,
         }
@@ -305,9 +371,16 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
         self.inner.location()
     }
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.inner.read_at(key, offset, buffer)
+        let fault = self.read_fault(|fault| !matches!(fault, ReadFault::Stale | ReadFault::Empty))?;
+        self.inner.read_at(key, offset, buffer)?;
+        if fault == Some(ReadFault::Short) {
+            let (end, have) = (offset + buffer.len() as u64, offset + buffer.len() as u64 / 2);
+            return Err(StoreError::Short { key: key.clone(), end, have });
+        }
+        Ok(())
     }
     fn size(&self, key: &Key) -> Result<u64> {
+        self.read_fault(|fault| matches!(fault, ReadFault::Once | ReadFault::Gone))?;
         self.inner.size(key)
     }
     fn stage(&self) -> Result<Box<dyn Staged>> {
@@ -315,7 +388,14 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
         Ok(Box::new(FaultyStaged { staged, store: self.clone() }))
     }
     fn list(&self, kind: Kind) -> Result<Vec<ObjectInfo>> {
-        self.inner.list(kind)
+        match self.read_fault(|fault| fault != ReadFault::Short)? {
+            Some(ReadFault::Empty) => Ok(Vec::new()),
+            Some(ReadFault::Stale) => {
+                let before = self.before.iter().find(|(listed, _)| *listed == kind);
+                Ok(before.map(|(_, objects)| objects.clone()).unwrap_or_default())
+            }
+            _ => self.inner.list(kind),
+        }
     }
     fn delete(&self, key: &Key) -> Result<()> {
         self.run(true, key.as_str(), || self.inner.delete(key))

@@ -188,6 +188,23 @@ pub fn set_flags(fd: BorrowedFd<'_>, letters: &str) -> io::Result<()> {
     Ok(rustix::fs::ioctl_setflags(fd, set)?)
 }
 
+/// The flags that forbid to change, rename or remove an inode, or what is in it.
+const SEALS: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
+
+/// True if the inode is immutable or append-only.
+pub fn is_sealed(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::ioctl_getflags(fd).is_ok_and(|set| set.intersects(SEALS))
+}
+
+/// Takes these two flags away.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn unseal(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let set = rustix::fs::ioctl_getflags(fd)?;
+    Ok(rustix::fs::ioctl_setflags(fd, set.difference(SEALS))?)
+}
+
 /// Offset and length of the holes of a file of `size` bytes, in order.
 ///
 /// # Errors

@@ -34,6 +34,8 @@ pub struct Survey {
     pub inexact: Vec<SnapshotId>,
     /// The numbers of all packs that the snapshots need.
     pub packs: BTreeSet<u32>,
+    /// Those of them without which something would be in no pack, or from which it is read first.
+    pub chosen: BTreeSet<u32>,
 }
 
 /// What is known of a chunk of entries once it was read.
@@ -44,6 +46,8 @@ struct Leaf {
     last_is_dir: bool,
     packs: Vec<u32>,
     copied: Vec<u32>,
+    // where what has copies is read first
+    chosen: Vec<u32>,
     wrong_sizes: Vec<Vec<u8>>,
 }
 
@@ -58,6 +62,7 @@ struct Walk<'a, 'r> {
     last: Option<(Vec<u8>, bool)>,
     needed: BTreeSet<u32>,
     copied: BTreeSet<u32>,
+    chosen: BTreeSet<u32>,
     hit: Hit,
     root: Name,
 }
@@ -87,6 +92,7 @@ pub fn survey(
             last: None,
             needed: BTreeSet::new(),
             copied: BTreeSet::new(),
+            chosen: BTreeSet::new(),
             hit,
             root: Name::default(),
         };
@@ -95,13 +101,14 @@ pub fn survey(
                 walk.survey.malformed.push((*id, root.path.clone(), why));
             }
         }
-        let Walk { needed, copied, hit, .. } = walk;
+        let Walk { needed, copied, chosen, hit, .. } = walk;
         if hit.lost_entries > 0 {
             survey.sizes.push(hit);
         }
         if !packs_are_exact(repo, index, document, &mut chunks, &needed, &copied) {
             survey.inexact.push(*id);
         }
+        survey.chosen.extend(needed.iter().copied().chain(chosen));
         survey.packs.extend(needed.into_iter().chain(copied));
     }
     Ok(survey)
@@ -196,6 +203,7 @@ impl Walk<'_, '_> {
         }
         self.needed.extend(&leaf.packs);
         self.copied.extend(&leaf.copied);
+        self.chosen.extend(&leaf.chosen);
         self.hit.lost_entries += leaf.wrong_sizes.len() as u64;
         let room = MAX_PATHS.saturating_sub(self.hit.paths.len());
         self.hit.paths.extend(leaf.wrong_sizes.iter().take(room).map(|path| LostPath {
@@ -237,6 +245,7 @@ fn read_leaf(
         last_is_dir: false,
         packs: Vec::new(),
         copied: Vec::new(),
+        chosen: Vec::new(),
         wrong_sizes: Vec::new(),
     };
     for line in lines(bytes)? {
@@ -252,7 +261,7 @@ fn read_leaf(
             leaf.content((entry.stat.kind, entry.stream_len()), &entry.chunks, index, missing);
         }
     }
-    for packs in [&mut leaf.packs, &mut leaf.copied] {
+    for packs in [&mut leaf.packs, &mut leaf.copied, &mut leaf.chosen] {
         packs.sort_unstable();
         packs.dedup();
         packs.shrink_to_fit();
@@ -295,7 +304,11 @@ impl Leaf {
             };
             sum += u64::from(place.size);
             let mut others = index.copies_of(id).peekable();
-            let packs = if others.peek().is_some() { &mut self.copied } else { &mut self.packs };
+            let has_copies = others.peek().is_some();
+            if has_copies && self.chosen.last() != Some(&place.pack) {
+                self.chosen.push(place.pack);
+            }
+            let packs = if has_copies { &mut self.copied } else { &mut self.packs };
             if packs.last() != Some(&place.pack) {
                 packs.push(place.pack);
             }

@@ -24,7 +24,10 @@ pub(crate) use packs::{Checker, Layout};
 pub use problem::{Hit, LostPath, MAX_PATHS, Problem, Severity};
 pub use report::{Coverage, Report};
 pub use rules::config::{CONFIG_FIELD, digest as config_digest};
+pub use select::RECENT;
 
+#[cfg(test)]
+mod acts_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -101,6 +104,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
     let mut documents = rules::documents::check(repo, &writers, &mut found)?;
     rules::sequences::check(repo, &documents, &log, &mut found)?;
     rules::objects::check(repo, &mut found)?;
+    rules::acts::check(repo, &log, &mut found)?;
     if let Some(wanted) = &options.snapshots {
         let wanted: BTreeSet<_> = wanted.iter().copied().collect();
         documents.retain(|(id, _)| wanted.contains(id));
@@ -126,7 +130,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
         })?
     };
     let proved = packs::proved(&loaded.index, &read);
-    rules::index::mark_needed(&loaded.index, &survey.packs, &mut found);
+    rules::index::mark_needed(&loaded.index, &survey.chosen, &mut found);
     impact::report(repo, &loaded, absent, &documents, survey, read, &mut found)?;
     let coverage = select::coverage(repo, &loaded.index, &proofs, &proved);
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));

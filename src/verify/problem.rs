@@ -208,10 +208,32 @@ pub enum Problem {
         /// What is wrong.
         why: String,
     },
+    /// A signed record tells that a snapshot was forgotten, none that it was taken back, and its tombstone is gone.
+    TombstoneMissing {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// No record tells of a tombstone: a forget was cut off, or somebody else wrote it.
+    TombstoneUnrecorded {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// A plan that the newest prune left is gone: what that prune knew is not known any more.
+    PlanMissing {
+        /// The plan.
+        key: Key,
+    },
     /// An object whose name the format does not know.
     ObjectUnknown {
         /// The object.
         key: Key,
+    },
+    /// This host has seen what is there no longer, and nothing tells why it is gone.
+    Older {
+        /// The snapshots that are gone.
+        snapshots: Vec<SnapshotId>,
+        /// What is gone, in words.
+        text: String,
     },
 }
 
@@ -253,7 +275,11 @@ impl Problem {
                 logbook::FaultKind::Unfinished => "record-unfinished",
             },
             Self::ObjectMalformed { .. } => "object-malformed",
+            Self::TombstoneMissing { .. } => "tombstone-missing",
+            Self::TombstoneUnrecorded { .. } => "tombstone-unrecorded",
+            Self::PlanMissing { .. } => "plan-missing",
             Self::ObjectUnknown { .. } => "object-unknown",
+            Self::Older { .. } => "older-repository",
         }
     }
 
@@ -272,14 +298,17 @@ impl Problem {
                     Severity::DataLoss
                 }
             }
-            Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } | Self::ManifestDamaged { .. } => {
-                Severity::DataLoss
-            }
+            Self::Older { snapshots, .. } if snapshots.is_empty() => Severity::Degraded,
+            Self::DocumentDamaged { .. }
+            | Self::DocumentMissing { .. }
+            | Self::ManifestDamaged { .. }
+            | Self::Older { .. } => Severity::DataLoss,
             Self::PackUnindexed { needed: false, .. }
             | Self::DocumentUnfinished { .. }
             | Self::SignatureTouched { .. }
             | Self::TakenTogether { .. }
             | Self::PacksInexact { .. }
+            | Self::TombstoneUnrecorded { .. }
             | Self::ObjectUnknown { .. } => Severity::Notice,
             Self::Logbook(fault) => match fault.kind {
                 logbook::FaultKind::Forked | logbook::FaultKind::Unfinished | logbook::FaultKind::Touched => {
@@ -326,7 +355,19 @@ impl Problem {
             Self::TakenTogether { .. } => "nothing; each is whole",
             Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
             Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
+            Self::TombstoneMissing { .. } => {
+                "`lifeboat forget` it again, or keep it; find out who removed the tombstone"
+            }
+            Self::TombstoneUnrecorded { .. } => {
+                "if nobody forgot it, `lifeboat forget --undo` takes it back; else nothing"
+            }
+            Self::PlanMissing { .. } => {
+                "copy it back from a replica; the next `lifeboat prune` makes a new one"
+            }
             Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
+            Self::Older { .. } => {
+                "put the newer state back, or `lifeboat forget --accept-older` takes this one for the newest"
+            }
         }
     }
 
@@ -401,7 +442,15 @@ impl Problem {
                 format!("record {sequence} of writer {writer}: {}", fault.kind.meaning())
             }
             Self::ObjectMalformed { key, why } => format!("{key} cannot be read: {why}"),
+            Self::TombstoneMissing { snapshot } => {
+                format!("snapshot {snapshot} was forgotten, the logbook says, but its tombstone is gone")
+            }
+            Self::TombstoneUnrecorded { snapshot } => {
+                format!("snapshot {snapshot} is forgotten, but the logbook does not tell of it")
+            }
+            Self::PlanMissing { key } => format!("{key}, which the last prune left, is gone"),
             Self::ObjectUnknown { key } => format!("{key} is no object of a repository"),
+            Self::Older { text, .. } => text.clone(),
         }
     }
 
@@ -440,10 +489,12 @@ impl Problem {
             | Self::SignatureTouched { snapshot }
             | Self::ChainBroken { snapshot }
             | Self::ManifestDamaged { snapshot, .. }
+            | Self::TombstoneMissing { snapshot }
+            | Self::TombstoneUnrecorded { snapshot }
             | Self::PacksInexact { snapshot } => vec![*snapshot],
-            Self::SequenceDuplicate { snapshots, .. } | Self::TakenTogether { snapshots, .. } => {
-                snapshots.clone()
-            }
+            Self::SequenceDuplicate { snapshots, .. }
+            | Self::TakenTogether { snapshots, .. }
+            | Self::Older { snapshots, .. } => snapshots.clone(),
             _ => self.hits().iter().map(|hit| hit.snapshot).collect(),
         }
     }
@@ -457,7 +508,11 @@ impl Problem {
             | Self::WriterDamaged { key }
             | Self::IndexDamaged { key, .. }
             | Self::ObjectMalformed { key, .. }
+            | Self::PlanMissing { key }
             | Self::ObjectUnknown { key } => Some(key.clone()),
+            Self::TombstoneMissing { snapshot } | Self::TombstoneUnrecorded { snapshot } => {
+                Some(Key::tombstone(*snapshot))
+            }
             Self::PackMissing { pack, .. }
             | Self::PackUnreadable { pack, .. }
             | Self::PackDamaged { pack, .. }
@@ -475,6 +530,7 @@ impl Problem {
             Self::Logbook(fault) => fault.key.clone(),
             Self::ChunksMissing { .. }
             | Self::SizeDiffers { .. }
+            | Self::Older { .. }
             | Self::SequenceDuplicate { .. }
             | Self::TakenTogether { .. } => None,
         }

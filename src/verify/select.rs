@@ -9,7 +9,8 @@ use crate::base::time::Timestamp;
 use crate::logbook::Logbook;
 use crate::repo::{ChunkIndex, Repo};
 
-const RECENT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A proof is recent for so long.
+pub const RECENT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// When packs were last found right.
 #[derive(Default)]

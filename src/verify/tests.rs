@@ -21,7 +21,7 @@ use crate::store::{Key, Store};
 pub(crate) struct Fixture {
     pub memory: MemoryStore,
     pub key: WriterKey,
-    _tree: tempfile::TempDir,
+    tree: tempfile::TempDir,
 }
 
 pub(crate) fn clock() -> Clock {
@@ -86,7 +86,11 @@ impl Fixture {
         file("dir/f7", b"short");
         take(&repo, &key, tree.path());
         drop(repo);
-        Self { memory, key, _tree: tree }
+        Self { memory, key, tree }
+    }
+
+    pub fn tree(&self) -> &std::path::Path {
+        self.tree.path()
     }
 }
 
@@ -272,6 +276,12 @@ fn a_chunk_with_another_good_copy_is_not_lost() {
         packs.add(&bytes).unwrap();
     }
     packs.finish().unwrap();
+    // a run that was killed here: its pack is in no index, and nobody needs it
+    assert_eq!(
+        deep(&fixture.memory).problems.iter().map(Problem::code).collect::<Vec<_>>(),
+        ["pack-unindexed"]
+    );
+    assert!(deep(&fixture.memory).is_clean());
     writer.finish_index().unwrap();
     assert_eq!(deep(&fixture.memory).problems, []);
     let mut flipped = content;

@@ -107,6 +107,7 @@ fn add_records(all: &mut Vec<Seed>, snapshot: lifeboat::base::id::SnapshotId) {
         why: Some(Name(b"\xff".to_vec())),
     };
     let session = Session {
+        nonce: "0123456789abcdef0123456789abcdef".to_owned(),
         lifeboat: "session".to_owned(),
         version: 1,
         repository: repository(),
@@ -116,6 +117,7 @@ fn add_records(all: &mut Vec<Seed>, snapshot: lifeboat::base::id::SnapshotId) {
         renews: None,
     };
     let plan = PrunePlan {
+        nonce: "0123456789abcdef0123456789abcdef".to_owned(),
         lifeboat: "prune".to_owned(),
         version: 1,
         repository: repository(),

@@ -97,3 +97,59 @@ fn stock_ssh_keygen_checks_the_head_of_the_logbook() {
     assert_ne!(verify().code, 0, "what was altered is refused");
     env.lifeboat(&["log", "verify"]).exits(40);
 }
+
+/// P35: every reader of archives sees the same names and sizes in a pack, and none makes anything of it but plain files
+/// named by their hash.
+#[test]
+fn packs_are_the_same_to_every_reader_of_archives() {
+    if !have(&["zstd", "tar", "bsdtar", "python3"]) {
+        return;
+    }
+    let env = TestEnv::new();
+    let source = env.path("source");
+    make_tree(&source, "portable");
+    fs::write(source.join("large"), vec![7; 5_000_000]).unwrap();
+    env.snapshot(&source);
+    fs::write(source.join("one more"), "one more").unwrap();
+    env.snapshot(&source);
+    let bash = |script: &str, pack: &std::path::Path| {
+        let script = format!("set -o pipefail; zstd -q -dc \"$1\" | {script}");
+        run(Command::new("bash").args(["-c", &script, "-"]).arg(pack)).ok().stdout
+    };
+    let python = "python3 -c 'import sys, tarfile\nfor m in tarfile.open(fileobj=sys.stdin.buffer, mode=\"r|\"): print(m.name, m.size, m.isreg(), oct(m.mode), m.uid, m.gid, int(m.mtime))'";
+    let mut members = 0;
+    for pack in files_below(env.repo().join("packs")) {
+        let plain = zstd::decode_all(fs::File::open(&pack).unwrap()).unwrap();
+        let mut expected = Vec::new();
+        let mut archive = tar::Archive::new(&plain[..]);
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            assert!(header.entry_type().is_file() && header.as_ustar().is_some());
+            assert_eq!(
+                (header.mode().unwrap(), header.uid().unwrap(), header.mtime().unwrap()),
+                (0o400, 0, 0)
+            );
+            let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            assert!(
+                name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+            );
+            expected.push((name, entry.size()));
+        }
+        // GNU tar: mode, owner, size, date, time, name; bsdtar: mode, links, owner, group, size, date, name
+        let columns = |text: String, name: usize, size: usize| -> Vec<(String, u64)> {
+            let line = |line: &str| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                (words[name].to_owned(), words[size].parse().unwrap())
+            };
+            text.lines().map(line).collect()
+        };
+        assert_eq!(columns(bash("tar --numeric-owner -tvf -", &pack), 5, 2), expected, "GNU tar");
+        assert_eq!(columns(bash("bsdtar --numeric-owner -tvf -", &pack), 8, 4), expected, "bsdtar");
+        let listed = bash(python, &pack);
+        assert!(listed.lines().all(|line| line.ends_with("True 0o400 0 0 0")), "{listed}");
+        assert_eq!(columns(listed, 0, 1), expected, "Python");
+        members += expected.len();
+    }
+    assert!(members > 100, "{members}");
+}

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("evidence", &["base", "format", "logbook", "repo"]),
     ("sandbox", &["base", "sys"]),
     ("state", &["base"]),
+    ("witness", &["base", "logbook", "repo", "state"]),
     ("check", &["base", "sys"]),
     ("plan", &["base", "check"]),
     ("health", &["base", "check", "state"]),
@@ -55,6 +56,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("notify", &["base", "check", "plan", "state", "sys"]),
     ("runbook", &["base", "check", "evidence", "plan", "sys"]),
     (
+        "readiness",
+        &[
+            "base", "capacity", "check", "evidence", "format", "guard", "health", "logbook", "notify",
+            "plan", "repo", "rollback", "runbook", "state", "store", "sys", "verify", "witness",
+        ],
+    ),
+    ("report", &["base", "capacity", "check", "evidence", "health", "readiness"]),
+    (
         "cli",
         &[
             "base",
@@ -75,6 +84,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "restore",
             "retention",
             "capacity",
+            "readiness",
+            "report",
             "rotate",
             "security",
             "rollback",
@@ -86,6 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys",
             "tree",
             "verify",
+            "witness",
         ],
     ),
 ];

@@ -290,6 +290,72 @@ fn in_place_goes_back_where_names_cannot_be_exchanged() {
     assert_eq!(fs::read_to_string(app.dir.join("logs/app.log")).unwrap(), "line 1\nline 2\n");
 }
 
+/// Runs SQL on the sample's database, or on that of a tree put aside; the first value of the last statement.
+fn sql(database: &Path, text: &str) -> String {
+    let code = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nfor s in sys.argv[2].split(';'): r=c.execute(s).fetchone()\nc.commit()\nprint(r[0] if r else '')";
+    run(Command::new("python3").args(["-c", code]).arg(database).arg(text)).ok().stdout.trim().to_owned()
+}
+
+#[test]
+fn databases_that_stay_keep_every_row_in_place_and_exchanged() {
+    let Some(app) = App::sample() else { return };
+    let data = app.dir.join("data/aura.db");
+    let count = || sql(&data, "select count(*) from readings");
+    let add = || {
+        sql(&data, "insert into readings select * from readings limit 0; select 1");
+        sql(
+            &data,
+            "create table if not exists kept(x); insert into kept values (1); select count(*) from kept",
+        )
+    };
+    // the table is of both: only rows differ
+    assert_eq!(add(), "1");
+    let before = count();
+    app.lifeboat(&["snapshot", "-q"]).ok();
+    for (round, way) in [&["--in-place"][..], &[], &["--in-place"]].iter().enumerate() {
+        fs::write(app.dir.join("frontend/new.txt"), "a new file").unwrap();
+        let rows = add();
+        assert_eq!(rows, (round + 2).to_string());
+        let args = [&["rollback", "--keep-databases", "--newest"], *way].concat();
+        let done = app.lifeboat(&args).ok();
+        assert!(!app.dir.join("frontend/new.txt").exists(), "{}", done.stdout);
+        assert_eq!(sql(&data, "select count(*) from kept"), rows, "{way:?}: a row is lost");
+        assert_eq!(sql(&data, "pragma integrity_check"), "ok");
+        assert_eq!(count(), before);
+        assert!(app.is_healthy());
+    }
+    // the way forward again keeps them too
+    fs::write(app.dir.join("frontend/new.txt"), "a new file").unwrap();
+    app.lifeboat(&["rollback", "--keep-databases", "--newest"]).ok();
+    let rows = add();
+    app.lifeboat(&["undo"]).ok();
+    assert!(app.dir.join("frontend/new.txt").exists());
+    assert_eq!(sql(&data, "select count(*) from kept"), rows);
+    assert_eq!(sql(&data, "pragma integrity_check"), "ok");
+    // without the flag they go back
+    app.lifeboat(&["rollback", "--in-place", "--newest"]).ok();
+    assert_eq!(sql(&data, "select count(*) from kept"), "1");
+}
+
+#[test]
+fn a_rollback_that_is_taken_back_loses_nothing_that_the_new_service_wrote() {
+    let Some(app) = App::sample() else { return };
+    // the snapshot that is gone to holds a server that writes live data and a row, and ends
+    let server = app.dir.join("backend/server.py");
+    let good = fs::read_to_string(&server).unwrap();
+    let data = app.dir.join("data/aura.db");
+    sql(&data, "create table kept(x); select 1");
+    let bad = "import os,sqlite3,sys\nopen('logs/new.log','w').write('new')\nc=sqlite3.connect('data/aura.db')\nc.execute('pragma journal_mode=wal')\nc.execute('insert into kept values (2)')\nc.commit()\nos._exit(3)\n";
+    fs::write(&server, bad).unwrap();
+    app.lifeboat(&["snapshot", "-q", "--tag", "bad"]).ok();
+    fs::write(&server, good).unwrap();
+    let done = app.lifeboat(&["rollback", "@bad", "--keep-databases"]).exits(30);
+    assert!(app.dir.join("logs/new.log").exists(), "{}", done.stdout);
+    assert_eq!(sql(&data, "select count(*) from kept"), "1", "a committed row is lost");
+    assert_eq!(sql(&data, "pragma integrity_check"), "ok");
+    assert!(app.is_healthy());
+}
+
 #[test]
 fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
     let app = App::small();

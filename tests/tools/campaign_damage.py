@@ -145,7 +145,7 @@ class Campaign:
 
     def environment(self, home):
         keep = {key: value for key, value in os.environ.items() if not key.startswith("LIFEBOAT_")}
-        return {**keep, "HOME": home, "XDG_CONFIG_HOME": home + "/.config", "XDG_CACHE_HOME": home + "/.cache", "LIFEBOAT_CACHE_DIR": home + "/cache"}
+        return {**keep, "HOME": home, "XDG_CONFIG_HOME": home + "/.config", "XDG_CACHE_HOME": home + "/.cache", "LIFEBOAT_CACHE_DIR": home + "/cache", "LIFEBOAT_STATE_DIR": home + "/state"}
 
     def run(self, home, repo, *args):
         """Exit status (None if it hung), standard output and error."""
@@ -167,6 +167,12 @@ class Campaign:
         os.makedirs(self.home)
         self.must("init", "-q")
         self.snapshots, self.truth = [], {}
+        # one that is forgotten and pruned, so that there are a plan and the records of both
+        gone = os.path.join(self.work, "gone")
+        os.makedirs(gone)
+        with open(os.path.join(gone, "file"), "wb") as file:
+            file.write(random.Random(self.args.seed + 1).randbytes(100_000))
+        pruned = self.must("snapshot", "-q", gone)[-1]
         for number, _ in enumerate(make_versions(self.source, random.Random(self.args.seed))):
             if number == 2:
                 shutil.copytree(self.repo, self.older)
@@ -178,6 +184,10 @@ class Campaign:
             if self.truth[identity] != digest(self.source):
                 sys.exit(f"campaign: snapshot {number + 1} of the undamaged repository does not restore to its source")
             shutil.rmtree(target)
+        self.must("forget", "-q", pruned)
+        self.must("prune", "-q")
+        # and one that is forgotten only: there is its tombstone, and it restores as before
+        self.must("forget", "-q", self.snapshots[0])
         self.must("verify", "--deep", "--json")
         self.members = self.pack_members()
 
@@ -316,11 +326,11 @@ class Campaign:
                 if not queue or time.monotonic() - self.start > self.args.minutes * 60:
                     return
                 index, damage = queue.popleft()
-            # Every other damage meets a program that has a cache of the time before, the rest one that has none.
+            # Every other damage meets a host that has seen the repository before, the rest one that has not.
             subprocess.run(["rm", "-rf", home], check=True)
             shutil.copytree(self.home, home, symlinks=True)
             if index % 2:
-                subprocess.run(["rm", "-rf", home + "/cache", home + "/.cache"], check=True)
+                subprocess.run(["rm", "-rf", home + "/cache", home + "/.cache", home + "/state"], check=True)
             counts, remarks = self.judge(damage, copy, home, scratch)
             copy.reset()
             with self.lock:

@@ -195,7 +195,7 @@ def main():
         # by a process of its own: the peak memory of a child is never less than its parent's was
         subprocess.run([sys.executable, os.path.join(HERE, "forge.py"), "hostile", home, *wanted], check=True, stdout=subprocess.DEVNULL)
         keep = {key: value for key, value in os.environ.items() if not key.startswith("LIFEBOAT_")}
-        environment = {**keep, "HOME": user, "XDG_CONFIG_HOME": user + "/.config", "XDG_CACHE_HOME": user + "/.cache", "LIFEBOAT_CACHE_DIR": user + "/cache"}
+        environment = {**keep, "HOME": user, "XDG_CONFIG_HOME": user + "/.config", "XDG_CACHE_HOME": user + "/.cache", "LIFEBOAT_CACHE_DIR": user + "/cache", "LIFEBOAT_STATE_DIR": user + "/state"}
         canary = test_recover.tree(os.path.join(home, "canary"))
         for name in wanted:
             findings, restored, verified = judge(args, environment, home, name, canary)

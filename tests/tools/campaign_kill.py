@@ -60,7 +60,7 @@ class Campaign:
         os.makedirs(home)
         keep = {key: value for key, value in os.environ.items() if not key.startswith("LIFEBOAT_")}
         self.environment = {**keep, "HOME": home, "XDG_CONFIG_HOME": home + "/.config", "XDG_CACHE_HOME": home + "/.cache",
-                            "LIFEBOAT_CACHE_DIR": home + "/cache", "LIFEBOAT_REPOSITORY": self.repo}
+                            "LIFEBOAT_CACHE_DIR": home + "/cache", "LIFEBOAT_STATE_DIR": home + "/state", "LIFEBOAT_REPOSITORY": self.repo}
         self.acknowledged = {}  # id -> digest
         self.digests = {}  # tag -> digest of the tree at that time
         self.forgotten = set()  # asked to forget; may be there or not
@@ -171,7 +171,7 @@ class Campaign:
         code, out, err = self.run("verify")
         self.counts["verifications"] += 1
         if code != 0:
-            self.fail("errors", f"verify exits {code}: {(out + err)[-300:]}")
+            self.fail("errors", f"verify exits {code}: {(out + err)[-3000:]}")
         self.snapshot()
         code, out, err = self.run("snapshots", "--json")
         try:

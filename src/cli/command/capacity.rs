@@ -73,6 +73,7 @@ fn growth(context: &Context) -> Result<Option<Growth>, CommandError> {
         Err(crate::repo::RepoError::NotFound(_)) => return Ok(None),
         other => other?,
     };
+    context.compare(&repo)?;
     let free = crate::sys::space::space(&location).ok().map(|room| room.free_bytes);
     Ok(Some(repository::growth(&context.snapshots(&repo)?, free, context.clock().now())))
 }

@@ -22,9 +22,10 @@ const LEVEL: i32 = 3;
 /// Write a snapshot, or a part of it, as an ordinary tar archive
 ///
 /// The archive is in the pax format: GNU tar, bsdtar and Python read it. It holds the paths of the source
-/// without the slash at the front, exact times, owners, hard links, devices, extended attributes, and
+/// without the slash at the front, exact times, owners, hard links, devices, extended attributes, ACLs, and
 /// the holes of sparse files. Sockets and inode
-/// flags cannot be held: they are counted, and the status is 3.
+/// flags cannot be held: they are counted, and the status is 3. So it is with what is damaged: it is named and left
+/// out, everything else is in the archive.
 #[derive(clap::Args)]
 pub struct ExportArgs {
     /// A snapshot, or a path in one
@@ -43,7 +44,7 @@ pub struct ExportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// If something cannot be read whole; a file is not written then.
+/// If the repository or the output fails; a file is not written then.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     let reading = Reading::with_content(context)?;
     let (snapshot, parts) = reading.parts(&args.snapshot, &args.filters.filters(context)?)?;
@@ -64,7 +65,8 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     });
     context.record_where_possible(&reading.repo, "export", body);
     show(&outcome, args, context)?;
-    Ok(if outcome.sockets + outcome.flags > 0 { Exit::Partial } else { Exit::Done })
+    let left_out = outcome.sockets + outcome.flags + outcome.damaged;
+    Ok(if left_out > 0 { Exit::Partial } else { Exit::Done })
 }
 
 // Whole or not at all: written beside, then given its name, which nothing may have yet.
@@ -116,6 +118,10 @@ fn show(outcome: &Outcome, args: &ExportArgs, context: &Context) -> Result<(), C
     for (count, what) in [
         (outcome.sockets, "sockets cannot be in an archive and were left out"),
         (outcome.flags, "inode flags (chattr) cannot be in an archive and were left out"),
+        (
+            outcome.damaged,
+            "damaged and left out, each is named above; lifeboat verify --deep names all that is damaged",
+        ),
     ] {
         if count > 0 {
             context.warn("not-exported", &format!("{}: {what}", size::count(count)));

@@ -16,15 +16,15 @@ use crate::base::time::Timestamp;
 use crate::catalog::list::{choose, listed, source};
 use crate::catalog::select::Filters;
 use crate::cli::args::{self, FilterArgs};
-use crate::cli::context::{Context, whoami};
+use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence;
-use crate::format::snapshot::Tombstone;
 use crate::guard;
 use crate::plan::nearest;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
+use crate::repo::keys::WriterKey;
 use crate::retention::policy::{Candidate, Judgement, Policy, judge};
 
 /// Forget snapshots, by name or by rules
@@ -70,6 +70,9 @@ pub struct ForgetArgs {
     /// Take back that these were forgotten
     #[arg(long, requires = "snapshots", conflicts_with = "dry_run")]
     undo: bool,
+    /// Take the repository as it is, though this host has seen a newer state of it: what is gone counts as forgotten
+    #[arg(long, conflicts_with_all = ["dry_run", "undo"])]
+    accept_older: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -99,11 +102,18 @@ struct Answer {
 /// If a snapshot is not found, or the policy is refused; nothing is forgotten then.
 pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
+    context.demand_newest(&repo, args.accept_older, "nothing was forgotten")?;
+    if args.accept_older && args.snapshots.is_empty() && policy(args).is_empty() {
+        return Ok(Exit::Done);
+    }
+    // what is forgotten must stand in the logbook: without a key nothing is
+    let key = if args.dry_run { None } else { Some(context.writer_key(&repo)?) };
     let snapshots = context.snapshots(&repo)?;
     let filters = args.filters.filters(context)?;
     known(args, &filters, &snapshots)?;
-    if args.undo {
-        return undo(args, context, &repo, &snapshots, &filters);
+    if let (true, Some(key)) = (args.undo, &key) {
+        let found = named(args, &snapshots, &filters)?;
+        return undo(&found, args, context, &repo, key);
     }
     let mut judged = if args.snapshots.is_empty() {
         by_policy(args, context, &repo, &snapshots, &filters)?
@@ -112,11 +122,8 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     };
     keep_the_way_back(&mut judged, context);
     let going: Vec<SnapshotId> = judged.iter().filter(|one| !one.keep).map(|one| one.id).collect();
-    if !args.dry_run {
-        for &id in &going {
-            repo.forget(&tombstone(args, &repo, id))?;
-        }
-        record(args, context, &repo, "forget", &going);
+    if let Some(key) = &key {
+        context.forget(&repo, key, &going, args.reason.as_deref().map(Name::from))?;
     }
     show(judged, args, context)?;
     Ok(Exit::Done)
@@ -234,45 +241,24 @@ fn describe(snapshot: &Snapshot, keep: bool, reasons: Vec<String>) -> Judged {
     }
 }
 
-fn tombstone(args: &ForgetArgs, repo: &Repo, snapshot: SnapshotId) -> Tombstone {
-    let (host, user) = whoami();
-    Tombstone {
-        lifeboat: "tombstone".to_owned(),
-        version: 1,
-        repository: repo.config().id.clone(),
-        snapshot,
-        at: repo.clock().now(),
-        by: Name([&user.0[..], b"@", &host.0[..]].concat()),
-        why: args.reason.as_deref().map(Name::from),
-    }
-}
-
-// Tombstones need no key, so a host without one may forget; its act is in no logbook then.
-fn record(args: &ForgetArgs, context: &Context, repo: &Repo, kind: &str, snapshots: &[SnapshotId]) {
-    if snapshots.is_empty() {
-        return;
-    }
-    let reason = args.reason.as_deref().map(|reason| Name::from(reason).shown());
-    context.record_where_possible(repo, kind, json!({"snapshots": snapshots, "reason": reason}));
-}
-
 fn undo(
+    found: &[&Snapshot],
     args: &ForgetArgs,
     context: &Context,
     repo: &Repo,
-    snapshots: &[Snapshot],
-    filters: &Filters,
+    key: &WriterKey,
 ) -> Result<Exit, CommandError> {
-    let found = named(args, snapshots, filters)?;
     if let Some(known) = found.iter().find(|snapshot| !snapshot.forgotten) {
         return Err(CommandError::new(Exit::Failed, format!("{} is not forgotten", known.id.short()))
             .next("lifeboat snapshots --all marks those that are"));
     }
-    for snapshot in &found {
-        repo.remember(snapshot.id)?;
-    }
     let ids: Vec<SnapshotId> = found.iter().map(|snapshot| snapshot.id).collect();
-    record(args, context, repo, "remember", &ids);
+    let reason = args.reason.as_deref().map(|reason| Name::from(reason).shown());
+    // told first: a tombstone that is gone without a record looks like one that somebody took away
+    context.record(repo, key, "remember", json!({"snapshots": ids, "reason": reason}));
+    for &id in &ids {
+        repo.remember(id)?;
+    }
     let back: Vec<Judged> = found.iter().map(|s| describe(s, true, vec!["taken back".to_owned()])).collect();
     show(back, args, context)?;
     Ok(Exit::Done)

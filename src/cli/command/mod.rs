@@ -22,6 +22,7 @@ mod maintenance;
 mod notify;
 mod prune;
 mod repair;
+mod report;
 mod restore;
 mod rollback;
 mod rotate;
@@ -31,6 +32,7 @@ mod security;
 mod show;
 mod snapshot;
 mod snapshots;
+mod status;
 mod try_it;
 mod validate;
 mod verify;
@@ -63,6 +65,8 @@ pub enum Command {
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
     Key(key::KeyArgs),
+    Status(status::StatusArgs),
+    Report(report::ReportArgs),
     Health(health::HealthArgs),
     Rotate(rotate::RotateArgs),
     Capacity(capacity::CapacityArgs),
@@ -113,6 +117,8 @@ pub fn run(command: &Command, context: &Context) -> Result<Exit, CommandError> {
         Command::Verify(args) => verify::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Repair(args) => repair::run(args, context),
+        Command::Report(args) => report::run(args, context),
+        Command::Status(args) => status::run(args, context),
         Command::Health(args) => health::run(args, context),
         Command::Rotate(args) => rotate::run(args, context),
         Command::Capacity(args) => capacity::run(args, context),

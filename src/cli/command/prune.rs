@@ -6,6 +6,7 @@ use crate::base::Exit;
 use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
+use crate::logbook::PLANS_FIELD;
 use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, run as prune};
 
 /// Remove forgotten snapshots and what no snapshot needs
@@ -27,6 +28,9 @@ pub struct PruneArgs {
     /// Read every manifest, even if nothing seems to have become useless
     #[arg(long)]
     full: bool,
+    /// Take the repository as it is, though this host has seen a newer state of it
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_older: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -45,6 +49,7 @@ fn percent(text: &str) -> Result<f64, String> {
 /// If it is refused or fails.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
     let mut repo = context.open_repo()?;
+    context.demand_newest(&repo, args.accept_older, "nothing was removed")?;
     let options = Options {
         max_unused: args.max_unused,
         together: args.in_steps,
@@ -57,9 +62,14 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, CommandError> {
         drop(observer);
         return show_proposal(&proposal, context);
     }
+    // what is removed must stand in the logbook: without a key nothing is
+    let key = context.writer_key(&repo)?;
     let outcome = prune(&mut repo, &options, &*observer)?;
     drop(observer);
-    context.record_where_possible(&repo, "prune", outcome_json(&outcome));
+    let mut body = outcome_json(&outcome);
+    let plans = repo.prune_plans()?;
+    body[PLANS_FIELD] = plans.iter().map(|(key, _)| key.stem()).collect();
+    context.record(&repo, &key, "prune", body);
     show_outcome(&outcome, context)?;
     Ok(Exit::Done)
 }

@@ -40,8 +40,7 @@ pub struct RollbackArgs {
     #[arg(long, conflicts_with = "in_place")]
     no_safety: bool,
     /// Leave the plan's databases as they are
-    // in place they went back all the same when it was tried: refused until that is mended
-    #[arg(long, conflicts_with = "in_place")]
+    #[arg(long)]
     keep_databases: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]

@@ -64,6 +64,9 @@ pub struct SnapshotArgs {
     /// How many threads read and compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// Take the repository as it is, though this host has seen a newer state of it
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_older: bool,
     /// Store nothing; say what would be read
     #[arg(long, conflicts_with = "stdin_from_command")]
     dry_run: bool,
@@ -82,6 +85,10 @@ pub struct SnapshotArgs {
 pub fn run(args: &SnapshotArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
     let key = context.writer_key(&repo)?;
+    // a repository that lost all its snapshots must not look as if there never had been any
+    if args.accept_older || repo.snapshot_ids()?.is_empty() {
+        context.demand_newest(&repo, args.accept_older, "no snapshot was taken")?;
+    }
     let mut options = options(args, context, &repo)?;
     leave_out_repository(&mut options, context)?;
     let observer = context.observer();
@@ -228,6 +235,7 @@ fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context)
             "short_id": outcome.id.map(SnapshotId::short),
             "parent": outcome.parent,
             "dry_run": options.dry_run,
+            "skipped": outcome.id.is_none() && !options.dry_run,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
             "statistics": outcome.statistics,
         }));
@@ -244,7 +252,10 @@ fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
     let title = match outcome.id {
         Some(id) => format!("snapshot {}", id.short()),
         None if options.dry_run => "dry run".to_owned(),
-        None => "nothing has changed, no snapshot taken".to_owned(),
+        None => {
+            let parent = outcome.parent.map(SnapshotId::short).unwrap_or_default();
+            format!("nothing has changed since snapshot {parent}, no snapshot was taken")
+        }
     };
     let mut text = format!(
         "{title}: {}, {}, {} in {}\n  {} new, {} changed, {} unchanged; {} {}",

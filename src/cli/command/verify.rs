@@ -63,8 +63,12 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
     let options = options(args, &repo, context)?;
     let observer = context.observer();
-    let report = verify(&repo, &options, &*observer)?;
+    let mut report = verify(&repo, &options, &*observer)?;
     drop(observer);
+    if let Some(older) = context.older() {
+        let snapshots = older.snapshots.iter().map(|(id, _)| *id).collect();
+        report.problems.insert(0, Problem::Older { snapshots, text: older.to_string() });
+    }
     // proofs are remembered, so that the next sample goes on where this one ended
     context.record_where_possible(&repo, "verify", report.record_body());
     let found: Vec<String> =
@@ -135,7 +139,11 @@ fn show(report: &Report, context: &Context) -> Result<(), CommandError> {
     let coverage = &report.coverage;
     context.say(format!(
         "{}: {}, {} in {}; {:.0} % of the stored bytes proved within 30 days",
-        if report.is_clean() { "all is well" } else { "DAMAGE FOUND" },
+        match (report.is_clean(), report.problems.is_empty() && !context.has_warned()) {
+            (false, _) => "DAMAGE FOUND",
+            (true, true) => "all is well",
+            (true, false) => "no damage, see above",
+        },
         size::plural(report.snapshots.len() as u64, "snapshot"),
         size::bytes(coverage.stored_bytes),
         size::plural(report.checked_packs, "pack"),

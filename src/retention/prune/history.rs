@@ -8,6 +8,7 @@ use super::proposal::{Refusal, Warning};
 use super::seen::{Seen, unreadable};
 use crate::base::id::{RecordId, SnapshotId};
 use crate::format::record::{MAX_BYTES, Record};
+use crate::logbook;
 use crate::repo::{Repo, RepoError, Result};
 use crate::store::{Key, Kind, StoreError};
 
@@ -99,6 +100,11 @@ pub fn refusals(repo: &Repo, seen: &Seen, memory: &Memory, recorded: &Recorded) 
         based_on.documents.contains(id) || based_on.tombstones.contains(id) || memory.removed.contains(id)
     };
     expected.retain(|id, _| !explained(id));
+    if !expected.is_empty() {
+        // the plan that would tell may be gone, the signed record of the prune is not
+        let removed = logbook::removed(&logbook::read(repo)?);
+        expected.retain(|id, _| !removed.contains(id));
+    }
     let lone = seen.lone_signatures.iter().map(|(id, _)| id);
     let unsure: BTreeSet<SnapshotId> = expected
         .keys()

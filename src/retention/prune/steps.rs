@@ -5,7 +5,7 @@ use super::proposal::Mode;
 use super::seen::BasedOn;
 use super::{PruneError, Result};
 use crate::base::event::{Event, Observer};
-use crate::base::id::{PackId, SnapshotId};
+use crate::base::id::{PackId, SnapshotId, name_of};
 use crate::format::record::PrunePlan;
 use crate::repo::{Repo, RepoError};
 use crate::store::{Key, Kind, StoreError};
@@ -125,10 +125,11 @@ impl Steps<'_> {
     /// # Errors
     /// [`PruneError::ListingBlind`] if it does not, or that of the store.
     pub fn write_plan(&self, plan: &PrunePlan) -> Result<Key> {
-        let name = random_hex().map_err(RepoError::io("get random bytes"))?;
-        let key = Key::prune(&name);
+        let nonce = random_hex().map_err(RepoError::io("get random bytes"))?;
+        let bytes = plan.with_nonce(nonce).encode().map_err(RepoError::from)?;
+        let key = Key::prune(&name_of(&bytes));
         let store = self.repo.store();
-        store.create(&key, &plan.encode().map_err(RepoError::from)?)?;
+        store.create(&key, &bytes)?;
         store.sync()?;
         if store.list(Kind::Prune)?.iter().any(|object| object.key == key) {
             return Ok(key);

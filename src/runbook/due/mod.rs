@@ -17,11 +17,35 @@ const SLACK: Duration = Duration::from_secs(5 * 60);
 /// What an interrupted run has as a fault.
 pub const INTERRUPTED: &str = "interrupted before the end";
 
+/// A run, or what is kept of one.
+pub trait Ran {
+    /// The runbook's name; `None` if it is no run of one.
+    fn runbook(&self) -> Option<&str>;
+    /// When it began.
+    fn started(&self) -> Timestamp;
+    /// True if it was broken off.
+    fn is_interrupted(&self) -> bool;
+}
+
+impl Ran for Evidence {
+    fn runbook(&self) -> Option<&str> {
+        name_of(self.kind, &self.scenario)
+    }
+
+    fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.faults.iter().any(|fault| fault == INTERRUPTED)
+    }
+}
+
 /// The last run of a runbook that counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Last<'e> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last<'e, R = Evidence> {
     /// It; `None` if there is none.
-    pub run: Option<&'e Evidence>,
+    pub run: Option<&'e R>,
     /// Runs that are recorded as of the future: the clock was moved.
     pub in_future: usize,
 }
@@ -40,19 +64,18 @@ pub fn scenario(name: &str) -> String {
     format!("runbook {name}")
 }
 
-/// The runbook that a record is of; `None` if it is of none.
-pub fn name_of(run: &Evidence) -> Option<&str> {
-    run.scenario.strip_prefix("runbook ").filter(|_| run.kind == Kind::Runbook)
+/// The runbook that a record of this kind and scenario is of; `None` if it is of none.
+pub fn name_of(kind: Kind, scenario: &str) -> Option<&str> {
+    scenario.strip_prefix("runbook ").filter(|_| kind == Kind::Runbook)
 }
 
 /// The last run that can be believed and that was not interrupted, of these runs in any order.
-pub fn last<'e>(name: &str, runs: &'e [Evidence], now: Timestamp) -> Last<'e> {
-    let mut found = Last::default();
-    for run in runs.iter().filter(|run| name_of(run) == Some(name)) {
-        if run.started.0 > now.0 + TOLERANCE {
+pub fn last<'e, R: Ran>(name: &str, runs: &'e [R], now: Timestamp) -> Last<'e, R> {
+    let mut found = Last { run: None, in_future: 0 };
+    for run in runs.iter().filter(|run| run.runbook() == Some(name)) {
+        if run.started().0 > now.0 + TOLERANCE {
             found.in_future += 1;
-        } else if !run.faults.iter().any(|fault| fault == INTERRUPTED)
-            && found.run.is_none_or(|other| run.started >= other.started)
+        } else if !run.is_interrupted() && found.run.is_none_or(|other: &R| run.started() >= other.started())
         {
             found.run = Some(run);
         }

@@ -18,7 +18,8 @@ pub fn check(loaded: &Loaded, found: &mut Vec<Problem>) {
 }
 
 /// Tells packs whose index object is gone from those that an interrupted run left: the former are needed by snapshots, and
-/// whoever finished a snapshot had written its index before.
+/// whoever finished a snapshot had written its index before. `packs` are those that snapshots need or read first; what an
+/// interrupted run left is read last, so a copy in it of what lies elsewhere does not make it needed.
 pub fn mark_needed(index: &ChunkIndex, packs: &BTreeSet<u32>, found: &mut [Problem]) {
     let ids: BTreeSet<PackId> = packs.iter().filter_map(|number| index.pack(*number)?.id).collect();
     for problem in found {

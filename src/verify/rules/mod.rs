@@ -1,5 +1,6 @@
 //! The rules: each looks at one thing and adds what it finds.
 
+pub mod acts;
 pub mod config;
 pub mod documents;
 pub mod index;

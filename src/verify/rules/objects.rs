@@ -1,8 +1,8 @@
-//! Objects that no hash covers must at least decode; what has a name that the format does not know
-//! was not written by Lifeboat.
+//! Tombstones, sessions and plans must decode and have the bytes that their names say, as far as these say it; what has a
+//! name that the format does not know was not written by Lifeboat.
 
 use crate::base::id::{IndexId, PackId, SnapshotId};
-use crate::format::record::{MAX_BYTES, MAX_SMALL, PrunePlan, Session};
+use crate::format::record::{MAX_BYTES, MAX_SMALL, PrunePlan, Session, has_its_name};
 use crate::format::snapshot::Tombstone;
 use crate::repo::{Repo, Result};
 use crate::store::{Key, Kind, StoreError};
@@ -19,14 +19,21 @@ pub fn check(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {
             && *key == Key::tombstone(tombstone.snapshot);
         if right { Ok(()) } else { Err("it is no tombstone of that name".to_owned()) }
     })?;
-    each(repo, Kind::Sessions, MAX_SMALL, found, |_, bytes| {
+    each(repo, Kind::Sessions, MAX_SMALL, found, |key, bytes| {
+        named_by_hash(key, bytes)?;
         let session: Session = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let right = session.lifeboat == "session" && session.repository == *id;
         if right { Ok(()) } else { Err("it is no session of this repository".to_owned()) }
     })?;
-    each(repo, Kind::Prune, MAX_BYTES, found, |_, bytes| {
+    each(repo, Kind::Prune, MAX_BYTES, found, |key, bytes| {
+        named_by_hash(key, bytes)?;
         PrunePlan::decode(bytes, id).map(|_| ()).map_err(|e| e.to_string())
     })
+}
+
+fn named_by_hash(key: &Key, bytes: &[u8]) -> std::result::Result<(), String> {
+    let right = has_its_name(key.stem(), bytes);
+    if right { Ok(()) } else { Err("its bytes do not have the hash that its name says".to_owned()) }
 }
 
 fn each(

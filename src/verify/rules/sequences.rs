@@ -81,24 +81,13 @@ fn explained(repo: &Repo, logbook: &Logbook, found: &[Problem]) -> Result<BTreeS
     for (_, plan) in repo.prune_plans().unwrap_or_default() {
         explained.extend(plan.documents);
     }
-    for (_, record) in logbook.trusted().filter(|(_, r)| r.kind == "prune" || r.kind == "forget") {
-        ids_within(&record.body, &mut explained);
-    }
+    explained.extend(crate::logbook::forgotten(logbook));
     for problem in found {
         if let Problem::DocumentDamaged { snapshot, .. } = problem {
             explained.insert(*snapshot);
         }
     }
     Ok(explained)
-}
-
-fn ids_within(value: &serde_json::Value, ids: &mut BTreeSet<SnapshotId>) {
-    match value {
-        serde_json::Value::String(text) => ids.extend(SnapshotId::from_hex(text)),
-        serde_json::Value::Array(items) => items.iter().for_each(|item| ids_within(item, ids)),
-        serde_json::Value::Object(map) => map.values().for_each(|item| ids_within(item, ids)),
-        _ => {}
-    }
 }
 
 /// A record that a document saw must still be there.

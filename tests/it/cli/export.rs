@@ -62,3 +62,153 @@ fn an_archive_goes_to_stdout_compressed_or_to_a_new_file() {
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert_eq!(fs::read(env.path("taken")).unwrap(), b"precious");
 }
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+// Flips a byte of the pack in which these bytes lie, as they do where nothing could be compressed.
+fn damage(env: &TestEnv, wanted: &[u8]) {
+    for entry in walkdir::WalkDir::new(env.path("repo/packs")).into_iter().map(Result::unwrap) {
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let mut bytes = fs::read(entry.path()).unwrap();
+        if let Some(at) = bytes.windows(wanted.len()).position(|window| window == wanted) {
+            bytes[at] ^= 1;
+            fs::remove_file(entry.path()).unwrap();
+            fs::write(entry.path(), bytes).unwrap();
+            return;
+        }
+    }
+    panic!("the bytes are in no pack");
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_named_and_everything_else_is_there() {
+    let env = TestEnv::with_tree();
+    let contents = [
+        ("a/small", 3 << 20),
+        ("b large", 20 << 20),
+        ("c/hit", 3 << 20),
+        ("d/hit and large", 18 << 20),
+        ("z last", 1 << 20),
+    ];
+    for (seed, (name, len)) in (1..).zip(contents) {
+        env.write(&format!("tree/{name}"), noise(seed, len));
+    }
+    fs::hard_link(env.path("tree/c/hit"), env.path("tree/hit again")).unwrap();
+    env.snapshot(&[]);
+    for name in ["c/hit", "d/hit and large"] {
+        let content = fs::read(env.path("tree").join(name)).unwrap();
+        damage(&env, &content[content.len() / 2..][..24]);
+    }
+    for archive in ["x.tar", "-"] {
+        let run = match archive {
+            "-" => {
+                let run = env.run(["export", "latest"]);
+                fs::write(env.path("y.tar"), &run.raw).unwrap();
+                run
+            }
+            file => env.run(["export", "latest", "-o", file]),
+        };
+        assert_eq!(run.code, 3, "{}", run.stderr);
+        for name in ["c/hit", "d/hit and large", "hit again"] {
+            let named = |line: &str| line.contains("content-damaged") && line.contains(name);
+            assert!(run.stderr.lines().any(named), "{name}: {}", run.stderr);
+        }
+        assert!(run.stderr.contains("3: damaged and left out"), "{}", run.stderr);
+    }
+    assert_eq!(fs::read(env.path("x.tar")).unwrap(), fs::read(env.path("y.tar")).unwrap());
+    tar(&env.path("x.tar"), &env.path("out"));
+    let out = env.path("out").join(env.arg("tree").trim_start_matches('/'));
+    for name in ["a/small", "b large", "z last", "a/one", "b.conf"] {
+        assert!(
+            fs::read(env.path("tree").join(name)).unwrap() == fs::read(out.join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    for name in ["c/hit", "d/hit and large", "hit again"] {
+        assert!(!out.join(name).exists(), "{name}");
+    }
+}
+
+fn set(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+fn get(path: &Path, name: &str) -> Vec<u8> {
+    let mut buffer = [0u8; 4096];
+    let len = rustix::fs::getxattr(path, name, &mut buffer[..]);
+    let len = len.unwrap_or_else(|e| panic!("{} of {}: {e}", name, path.display()));
+    buffer[..len].to_vec()
+}
+
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        value.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+#[test]
+fn acls_and_attributes_come_back_by_gnu_tar_and_by_bsdtar() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "SKIPPED where nothing may be: needs root");
+        return;
+    }
+    let env = TestEnv::with_tree();
+    let own = u32::MAX;
+    let access =
+        acl(&[(1, 6, own), (2, 7, 1), (2, 5, 12345), (4, 4, own), (8, 5, 54321), (16, 7, own), (32, 0, own)]);
+    let default = acl(&[(1, 7, own), (2, 5, 12345), (4, 5, own), (16, 5, own), (32, 0, own)]);
+    let (file, dir) = (env.path("tree/a/one"), env.path("tree/a"));
+    set(&file, "system.posix_acl_access", &access);
+    set(&dir, "system.posix_acl_access", &access);
+    set(&dir, "system.posix_acl_default", &default);
+    set(&file, "user.plain", b"value");
+    set(&file, "user.bytes", b"\x00\n=\xff");
+    set(&file, "trusted.lifeboat", b"trusted");
+    env.snapshot(&[]);
+    env.ok(["export", "latest", "-o", "x.tar"]);
+    let tools =
+        [("tar", &["--acls", "--xattrs", "--xattrs-include=*"][..]), ("bsdtar", &["--acls", "--xattrs"])];
+    for (tool, options) in tools {
+        let into = env.path(tool);
+        fs::create_dir(&into).unwrap();
+        let output =
+            Command::new(tool).args(options).arg("-C").arg(&into).arg("-xpf").arg(env.path("x.tar")).output();
+        let output = output.unwrap_or_else(|e| panic!("{tool}: {e}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{tool}: {said}");
+        let out = into.join(env.arg("tree").trim_start_matches('/'));
+        for (original, path) in [(&file, out.join("a/one")), (&dir, out.join("a"))] {
+            for name in [
+                "system.posix_acl_access",
+                "system.posix_acl_default",
+                "user.plain",
+                "user.bytes",
+                "trusted.lifeboat",
+            ] {
+                let is_there = (name.ends_with("default") && path.is_dir())
+                    || name.ends_with("access")
+                    || (path.is_file() && !name.starts_with("system."));
+                if is_there {
+                    assert_eq!(get(&path, name), get(original, name), "{tool}: {name} of {}", path.display());
+                }
+            }
+            assert_eq!(fs::metadata(original).unwrap().mode(), fs::metadata(&path).unwrap().mode(), "{tool}");
+        }
+    }
+}

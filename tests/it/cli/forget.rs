@@ -75,3 +75,58 @@ fn a_word_that_no_snapshot_bears_is_a_slip() {
     env.ok(["forget", "--keep-last", "1", "--keep-tag", "release", "--host", "web"]);
     assert_eq!(left(&env), [4]);
 }
+
+#[test]
+fn without_a_key_nothing_is_forgotten_or_removed() {
+    let (env, ids) = three();
+    env.ok(["forget", &ids[1]]);
+    std::fs::rename(env.path("keys"), env.path("elsewhere")).unwrap();
+    for command in [
+        &["forget", &ids[0]][..],
+        &["forget", "--undo", &ids[1]],
+        &["forget", "--keep-last", "1"],
+        &["prune"],
+    ] {
+        let run = env.run(command);
+        assert_eq!((run.code, left(&env)), (12, vec![1, 3]), "{command:?}: {}", run.stderr);
+        assert!(run.stderr.contains("has no writer's key"), "{}", run.stderr);
+    }
+    // looking is free
+    env.ok(["forget", "--keep-last", "1", "--dry-run"]);
+    env.ok(["prune", "--dry-run"]);
+    std::fs::rename(env.path("elsewhere"), env.path("keys")).unwrap();
+    env.ok(["prune"]);
+    assert_eq!(env.ok(["snapshots", "--all", "--json"]).matches("\"sequence\"").count(), 2);
+}
+
+#[test]
+fn a_tombstone_that_was_taken_away_or_changed_is_named() {
+    let (env, ids) = three();
+    env.ok(["forget", &ids[0]]);
+    let tombstone = env.path("repo/tombstones").join(format!("{}.json", ids[0]));
+    let bytes = std::fs::read(&tombstone).unwrap();
+    std::fs::remove_file(&tombstone).unwrap();
+    let run = env.run(["verify"]);
+    assert_eq!(run.code, 40, "{}", run.stdout);
+    assert!(
+        run.stdout.contains("tombstone-missing") && !run.stderr.contains("all is well"),
+        "{}",
+        run.stdout
+    );
+    std::fs::write(
+        &tombstone,
+        String::from_utf8(bytes.clone()).unwrap().replace("\"why\":null", "\"why\":\"x!\""),
+    )
+    .unwrap();
+    let run = env.run(["verify"]);
+    assert_eq!((run.code, run.stdout.contains("object-malformed")), (40, true), "{}", run.stdout);
+    std::fs::write(&tombstone, bytes).unwrap();
+    env.ok(["prune"]);
+    assert!(env.run(["verify"]).stderr.contains("all is well"));
+    let plan = std::fs::read_dir(env.path("repo/prune")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(plan).unwrap();
+    let run = env.run(["verify"]);
+    assert_eq!((run.code, run.stdout.contains("plan-missing")), (40, true), "{}", run.stdout);
+    env.ok(["prune"]);
+    env.ok(["verify"]);
+}

@@ -166,3 +166,32 @@ fn too_much_is_refused_before_anything_is_changed() {
     assert_eq!(back(&env, &["--delete-most"]).code, 0);
     assert!(!env.path("app/f20").exists());
 }
+
+#[test]
+fn what_is_not_selected_stays_as_it_is() {
+    let env = TestEnv::new();
+    for path in ["data/live.db", "data/[x].db", "code/a", "link"] {
+        env.write(&format!("app/{path}"), "of the snapshot");
+    }
+    env.ok(["snapshot", &env.arg("app")]);
+    for path in ["data/live.db", "data/[x].db", "code/a"] {
+        env.write(&format!("app/{path}"), "written since then");
+    }
+    // a file where the snapshot has a directory, and the other way round
+    fs::remove_file(env.path("app/link")).unwrap();
+    env.write("app/link/inside", "written since then");
+    let (what, target) = (format!("latest:{}", env.arg("app")), env.arg("app"));
+    let args = ["restore", &what, "-t", &target, "--in-place", "-e", "/data/", "-e", "/link"];
+    for more in [&["--dry-run"][..], &[], &["--overwrite", "always"]] {
+        let run = env.run([&args[..], more].concat());
+        assert_eq!(run.code, 0, "{more:?}: {}", run.stderr);
+        for path in ["data/live.db", "data/[x].db", "link/inside"] {
+            let found = fs::read_to_string(env.path(&format!("app/{path}"))).unwrap();
+            assert_eq!(found, "written since then", "{path} with {more:?}");
+        }
+    }
+    assert_eq!(fs::read_to_string(env.path("app/code/a")).unwrap(), "of the snapshot");
+    let one = format!("latest:{}", env.arg("app/data/live.db"));
+    env.ok(["restore", &one, "-t", &env.arg("app/data"), "--in-place", "-e", "live.db"]);
+    assert_eq!(fs::read_to_string(env.path("app/data/live.db")).unwrap(), "written since then");
+}

@@ -65,7 +65,16 @@ fn nothing_changed_nothing_taken() {
     env.snapshot(&[]);
     let run = env.run(["snapshot", "--skip-if-unchanged", &env.arg("tree")]);
     assert_eq!((run.code, run.stdout.as_str()), (0, ""));
-    assert!(run.stderr.starts_with("nothing has changed"), "{}", run.stderr);
+    assert!(run.stderr.starts_with("nothing has changed since snapshot "), "{}", run.stderr);
+    let answer = env.json(["snapshot", "--skip-if-unchanged", &env.arg("tree")]);
+    assert_eq!((&answer["skipped"], answer["id"].is_null()), (&true.into(), true));
+    assert_eq!(answer["parent"], env.json(["snapshots"])["snapshots"][0]["id"]);
+    env.write("tree/new", "new");
+    let answer = env.json(["snapshot", "--skip-if-unchanged", &env.arg("tree")]);
+    assert_eq!((&answer["skipped"], answer["id"].is_string()), (&false.into(), true));
+    // the first of its paths is taken, whatever is asked
+    let run = env.run(["snapshot", "--skip-if-unchanged", &env.arg("tree/a")]);
+    assert_eq!((run.code, run.stdout.trim().len()), (0, 64));
 }
 
 #[test]
@@ -184,4 +193,28 @@ fn what_could_not_be_meant_is_refused() {
         assert!(run.stderr.contains(word), "{args:?}: {}", run.stderr);
     }
     assert_eq!(env.json(["snapshots"])["snapshots"], serde_json::json!([]));
+}
+
+#[test]
+fn what_is_a_file_by_itself_comes_back_under_its_own_path() {
+    let env = TestEnv::with_tree();
+    let text = |path: &str| std::fs::read_to_string(env.path(path)).unwrap();
+    for (name, place) in [("d/x", "d/x"), ("dump.sql", "dump.sql"), ("/var/dump", "var/dump")] {
+        env.ok(["snapshot", "--stdin-from-command", name, "--", "printf", "out"]);
+        let target = format!("to {}", name.replace('/', "_"));
+        env.ok(["restore", "latest", "--target", &env.arg(&target)]);
+        assert_eq!(text(&format!("{target}/{place}")), "out", "{name}");
+        // named, it goes straight into the target
+        env.ok(["restore", &format!("latest:{name}"), "--target", &env.arg(&format!("{target} straight"))]);
+        let last = name.rsplit('/').next().unwrap();
+        assert_eq!(text(&format!("{target} straight/{last}")), "out", "{name}");
+    }
+    env.ok(["snapshot", &env.arg("tree/b.conf"), &env.arg("tree/a")]);
+    env.ok(["restore", "latest", "--target", &env.arg("both")]);
+    let below = env.arg("both") + &env.arg("tree");
+    assert_eq!(std::fs::read_to_string(format!("{below}/b.conf")).unwrap(), "x = 1\n");
+    assert_eq!(std::fs::read_to_string(format!("{below}/a/one")).unwrap(), "one\n");
+    env.write("tree/b.conf", "x = 2, and more\n");
+    env.ok(["restore", "latest", "--in-place", "--target", "/"]);
+    assert_eq!(text("tree/b.conf"), "x = 1\n");
 }

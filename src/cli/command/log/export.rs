@@ -158,7 +158,7 @@ fn of_act(logged: &Logged, record: &Record, run: Option<&Evidence>, said: &[Said
         return found_wrong(Activity { follow_ups, ..act }, record);
     };
     let passed = run.verdict == Verdict::Pass;
-    let often = due::name_of(run).or_else(|| run.scenario.split(' ').next());
+    let often = due::name_of(run.kind, &run.scenario).or_else(|| run.scenario.split(' ').next());
     // what failed has neither begun nor ended a maintenance
     let well = passed || run.is_open();
     let bound = match run.scenario.as_str() {

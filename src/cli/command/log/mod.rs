@@ -10,6 +10,8 @@ mod which;
 
 use which::Which;
 
+pub use show::summary;
+
 use crate::base::Exit;
 use crate::base::id::RecordId;
 use crate::base::name::shown;

@@ -152,6 +152,7 @@ fn an_expired_or_renewed_session_is_told_apart() {
         let now = start() + DAY * 3 + HOUR * hours;
         store.set_now(now);
         let renewed = crate::format::record::Session {
+            nonce: String::new(),
             lifeboat: "session".to_owned(),
             version: 1,
             repository: "0123456789abcdef0123456789abcdef".to_owned(),

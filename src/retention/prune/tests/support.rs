@@ -247,6 +247,7 @@ pub fn forget(repo: &Repo, id: SnapshotId) -> Result<()> {
         by: Name::from("u"),
         why: None,
     })
+    .map(|_| ())
 }
 
 pub fn prune(store: impl Store + 'static, options: &Options) -> std::result::Result<Outcome, PruneError> {

@@ -1,0 +1,310 @@
+//! Reading what is known. Nothing here takes long, takes a lock or changes anything but what is remembered.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use super::clock::Seen;
+use super::facts::{Application, Facts, Place, Replica, Repository, SnapshotFact, Under, Unopened};
+use super::memory::{Known, Memory, Proof};
+use crate::base::Name;
+use crate::base::id::{PackId, SnapshotId};
+use crate::base::time::{Clock, Timestamp};
+use crate::capacity::repository::{Point, of_points};
+use crate::evidence::actions;
+use crate::format::snapshot::Document;
+use crate::logbook::{Followed, follow};
+use crate::plan::Plan;
+use crate::repo::{Repo, RepoError, Result};
+use crate::state::State;
+use crate::store::local::LocalStore;
+use crate::store::{Kind, ObjectInfo, StoreError};
+use crate::sys::space::space;
+use crate::verify::RECENT;
+use crate::{capacity, guard, health, notify, rollback, witness};
+
+/// The name under which what was read is kept.
+const FILE: &str = "readiness.json";
+
+/// Where to look.
+pub struct Sources<'s> {
+    /// The repository; or why it cannot be opened.
+    pub repo: std::result::Result<&'s Repo, Unopened>,
+    /// Where it lies.
+    pub location: &'s Path,
+    /// The application's plan, and the hash of its file.
+    pub plan: Option<(&'s Plan, String)>,
+    /// What this host remembers of the application.
+    pub state: Option<&'s State>,
+    /// What this host remembers of the repository.
+    pub memory: Option<&'s State>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Reads what is known.
+pub fn gather(sources: &Sources<'_>) -> Facts {
+    let now = sources.clock.now();
+    let seen = Seen::now(now);
+    let mut clock_jump = None;
+    let repository = sources.repo.clone().and_then(|repo| {
+        let remembered: Option<Memory> = sources.memory.and_then(|state| state.read(FILE).ok().flatten());
+        let before = remembered.as_ref().and_then(|memory| memory.seen.clone());
+        clock_jump = before.as_ref().and_then(|before| seen.jump(before));
+        let mut memory = Memory::of(remembered, &repo.config().id);
+        memory.seen = Some(seen.or_before(before));
+        read(repo, memory, sources, now).map_err(|error| Unopened { why: whole(&error), is_missing: false })
+    });
+    let application = sources.plan.as_ref().map(|(plan, hash)| application(plan, hash, sources));
+    Facts { now, repository, application, clock_jump }
+}
+
+// An error with its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) -> Result<Repository> {
+    let before = (memory.progress.clone(), memory.documents.len());
+    let followed = follow(repo, memory.progress.as_ref())?;
+    memory.take(&followed);
+    let (unreadable, changed) = documents(repo, &mut memory)?;
+    if let Some(state) = sources.memory
+        && (changed || before != (memory.progress.clone(), memory.documents.len()))
+    {
+        // without it the next look only takes longer
+        let _ = state.write(FILE, &memory);
+    }
+    let forgotten = repo.forgotten_ids()?;
+    let space = space(sources.location).ok();
+    let free = space.map(|space| space.free_bytes);
+    let packs = repo.store().list(Kind::Packs)?;
+    let live = memory.documents.iter().filter(|(id, _)| !forgotten.contains(id));
+    let mut snapshots: Vec<(SnapshotId, SnapshotFact)> =
+        live.map(|(id, known)| (*id, known.fact.clone())).collect();
+    snapshots.sort_by_key(|(id, fact)| (fact.finished, *id));
+    let replicas =
+        replicas(repo, sources.plan.as_ref().map(|plan| plan.0), &snapshots, &packs, sources.clock);
+    Ok(Repository {
+        location: Name::from(sources.location.as_os_str()),
+        coverage: coverage(&memory, &packs, now),
+        damaged_packs: damaged(&memory, &packs),
+        growth: of_points(points(&memory), free, now),
+        actions: actions::open(&memory.spoken()),
+        faults: faults(&followed),
+        older: older(repo, sources.memory)?,
+        snapshots,
+        unreadable,
+        memory,
+        space,
+        replicas,
+    })
+}
+
+// Documents that are new in the listing are read; those that are gone are forgotten. Says which cannot be read, and whether
+// anything changed.
+fn documents(repo: &Repo, memory: &mut Memory) -> Result<(Vec<SnapshotId>, bool)> {
+    let listed = repo.store().list(Kind::Snapshots)?;
+    let mut known = std::mem::take(&mut memory.documents);
+    let (mut unreadable, mut changed) = (Vec::new(), false);
+    for object in &listed {
+        let Some(id) = document_id(object) else { continue };
+        let modified = object.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let same = |known: &Known| known.bytes == object.bytes && known.modified == modified;
+        if let Some(known) = known.remove(&id).filter(same) {
+            memory.documents.insert(id, known);
+            continue;
+        }
+        changed = true;
+        match repo.document(id) {
+            Ok(document) => {
+                let fact = fact(&document);
+                memory.documents.insert(id, Known { bytes: object.bytes, modified, fact });
+            }
+            // removed since it was listed
+            Err(RepoError::Store(StoreError::Missing { .. })) => {}
+            Err(_) => unreadable.push(id),
+        }
+    }
+    Ok((unreadable, changed || !known.is_empty()))
+}
+
+fn document_id(object: &ObjectInfo) -> Option<SnapshotId> {
+    object.key.as_str().ends_with(".json").then(|| SnapshotId::from_hex(object.key.stem()).ok()).flatten()
+}
+
+fn fact(document: &Document) -> SnapshotFact {
+    let statistics = &document.statistics;
+    SnapshotFact {
+        started: document.started,
+        finished: document.finished,
+        roots: document.roots.iter().map(|root| root.path.clone()).collect(),
+        bytes: statistics.bytes,
+        stored_bytes: statistics.stored_bytes,
+        files: statistics.files,
+        incomplete: statistics.skipped + statistics.torn,
+    }
+}
+
+fn points(memory: &Memory) -> Vec<Point> {
+    let mut facts: Vec<&SnapshotFact> = memory.documents.values().map(|known| &known.fact).collect();
+    facts.sort_by_key(|fact| fact.started);
+    let mut stored = 0;
+    let point = |fact: &&SnapshotFact| {
+        stored += fact.stored_bytes;
+        Point { at: fact.started, bytes: fact.bytes, stored }
+    };
+    facts.iter().map(point).collect()
+}
+
+fn coverage(memory: &Memory, packs: &[ObjectInfo], now: Timestamp) -> (u64, u64) {
+    let mut sums = (0, 0);
+    for pack in packs {
+        let Ok(id) = PackId::from_hex(pack.key.stem()) else { continue };
+        sums.0 += pack.bytes;
+        let proof = memory.verification.packs.get(&id).filter(|proof| !proof.is_broken());
+        if proof.and_then(|proof| proof.right).is_some_and(|at| now.since(at) <= RECENT) {
+            sums.1 += pack.bytes;
+        }
+    }
+    sums
+}
+
+fn damaged(memory: &Memory, packs: &[ObjectInfo]) -> Vec<PackId> {
+    let there = packs.iter().filter_map(|pack| PackId::from_hex(pack.key.stem()).ok());
+    let is_damaged = |id: &PackId| memory.verification.packs.get(id).is_some_and(Proof::is_broken);
+    there.filter(is_damaged).collect()
+}
+
+// What is remembered of it in words of its own cannot make a repository unreadable.
+fn older(repo: &Repo, memory: Option<&State>) -> Result<Option<String>> {
+    match witness::look(repo, memory) {
+        Ok(older) => Ok(older.map(|older| older.to_string())),
+        Err(witness::WitnessError::Repo(error)) => Err(error),
+        Err(error) => Ok(Some(whole(&error))),
+    }
+}
+
+fn faults(followed: &Followed) -> Vec<String> {
+    let damage = followed.faults.iter().filter(|fault| !fault.kind.is_notice());
+    damage
+        .map(|fault| {
+            format!("record {} of writer {}: {}", fault.sequence, fault.writer, fault.kind.meaning())
+        })
+        .collect()
+}
+
+fn replicas(
+    repo: &Repo,
+    plan: Option<&Plan>,
+    snapshots: &[(SnapshotId, SnapshotFact)],
+    packs: &[ObjectInfo],
+    clock: Clock,
+) -> Vec<(String, std::result::Result<Replica, String>)> {
+    let Some(plan) = plan else { return Vec::new() };
+    let judged = |location: &String| {
+        let found = match location.split_once("://") {
+            Some((scheme, _)) => Err(format!("this version has no way to reach {scheme}://")),
+            None => replica(repo, &plan.path(location), snapshots, packs, clock),
+        };
+        (location.clone(), found)
+    };
+    plan.repository.replicas.iter().map(judged).collect()
+}
+
+fn replica(
+    repo: &Repo,
+    location: &Path,
+    snapshots: &[(SnapshotId, SnapshotFact)],
+    packs: &[ObjectInfo],
+    clock: Clock,
+) -> std::result::Result<Replica, String> {
+    let other = Repo::open(Arc::new(LocalStore::open(location)), clock).map_err(|error| whole(&error))?;
+    if other.config().id != repo.config().id {
+        return Err("it is another repository, no copy of this one".to_owned());
+    }
+    let there: BTreeSet<SnapshotId> =
+        other.snapshot_ids().map_err(|error| whole(&error))?.into_iter().collect();
+    let missing: Vec<_> = snapshots.iter().filter(|(id, _)| !there.contains(id)).collect();
+    let held = other.store().list(Kind::Packs).map_err(|error| whole(&error))?;
+    let held: HashMap<&str, u64> = held.iter().map(|pack| (pack.key.as_str(), pack.bytes)).collect();
+    let lacks = packs.iter().filter(|pack| held.get(pack.key.as_str()) != Some(&pack.bytes));
+    Ok(Replica {
+        missing: missing.len() as u64,
+        since: missing.iter().map(|(_, fact)| fact.finished).min(),
+        missing_packs: lacks.count() as u64,
+    })
+}
+
+fn application(plan: &Plan, config_sha256: &str, sources: &Sources<'_>) -> Application {
+    let mut found = Application {
+        name: plan.name(),
+        plan: plan.clone(),
+        config_sha256: config_sha256.to_owned(),
+        checks: BTreeMap::new(),
+        looked: None,
+        rollback: None,
+        hotfix: None,
+        silent: Vec::new(),
+        capacity: None,
+        place: place(plan, sources.location),
+        unread: Vec::new(),
+    };
+    if let Some(state) = sources.state {
+        recall(&mut found, state);
+    }
+    found
+}
+
+fn place(plan: &Plan, repository: &Path) -> Option<Place> {
+    let root = plan.root();
+    let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+    let is_shared = device(&root).is_some() && device(&root) == device(repository);
+    space(&root).ok().map(|space| Place { space, is_shared })
+}
+
+fn recall(found: &mut Application, state: &State) {
+    let mut unread: Vec<String> = Vec::new();
+    for said in health::history::read(state) {
+        found.looked = found.looked.max(Some(said.at));
+        found.checks.insert(said.check, (said.at, said.outcome));
+    }
+    match rollback::pending(state) {
+        Ok(pending) => {
+            found.rollback = pending.map(|pending| Under {
+                stage: pending.stage.to_owned(),
+                since: pending.since,
+                is_attended: pending.running,
+                is_by_hand: false,
+            });
+        }
+        Err(error) => unread.push(whole(&error)),
+    }
+    match guard::armed(state) {
+        Ok(None) => {}
+        Ok(Some(armed)) => {
+            found.hotfix = Some(Under {
+                stage: armed.stage.word().to_owned(),
+                since: armed.started,
+                is_attended: guard::is_watched(state).unwrap_or(false),
+                is_by_hand: armed.stage == guard::Stage::Open && armed.confirm_until.is_none(),
+            });
+        }
+        Err(error) => unread.push(whole(&error)),
+    }
+    match state.read::<notify::Memory>(notify::STATE) {
+        Ok(memory) => {
+            let ways = memory.unwrap_or_default().ways;
+            found.silent = ways.into_iter().map(|(way, trouble)| (way, trouble.why)).collect();
+        }
+        Err(error) => unread.push(whole(&error)),
+    }
+    match capacity::last(state) {
+        Ok(report) => found.capacity = report.map(|report| (report.at, report.warnings)),
+        Err(error) => unread.push(whole(&error)),
+    }
+    found.unread = unread;
+}
