@@ -182,7 +182,7 @@ fn damaged(memory: &Memory, packs: &[ObjectInfo]) -> Vec<PackId> {
 // What is remembered of it in words of its own cannot make a repository unreadable.
 fn older(repo: &Repo, memory: Option<&State>) -> Result<Option<String>> {
     match witness::look(repo, memory) {
-        Ok(older) => Ok(older.map(|older| older.to_string())),
+        Ok(look) => Ok(look.older.map(|older| older.to_string())),
         Err(witness::WitnessError::Repo(error)) => Err(error),
         Err(error) => Ok(Some(whole(&error))),
     }

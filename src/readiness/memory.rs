@@ -254,9 +254,8 @@ impl Verification {
         let depth = text("depth").unwrap_or(Depth::Structure.word()).to_owned();
         match (flag("clean"), flag("whole")) {
             (Some(true), Some(true)) => {
-                if self.clean.as_ref().is_none_or(|(before, _)| *before <= at) {
-                    self.clean = Some((at, depth));
-                }
+                let newest = self.clean.take().filter(|(before, _)| *before > at);
+                self.clean = newest.or(Some((at, depth)));
             }
             (Some(false), _) if damaged.is_empty() => {
                 let problems = record.body.get("problems").and_then(serde_json::Value::as_u64).unwrap_or(1);
