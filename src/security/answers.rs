@@ -168,6 +168,9 @@ pub fn npm_audit(answer: &Answer<'_>) -> Result<Judged, Unknown> {
 pub fn cargo_audit(answer: &Answer<'_>) -> Result<Judged, Unknown> {
     let list = answer.json()?;
     let count = list.pointer("/vulnerabilities/count").and_then(Value::as_u64).ok_or_else(String::new)?;
+    if list.pointer("/database/advisory-count").and_then(Value::as_u64) == Some(0) {
+        return Err("its database of advisories is empty".to_owned());
+    }
     let found = list.pointer("/vulnerabilities/list").and_then(Value::as_array).into_iter().flatten();
     let found = found.map(|one| {
         let (package, advisory) = (&one["package"], &one["advisory"]);
@@ -183,7 +186,7 @@ mod tests {
 
     type Understand = fn(&Answer<'_>) -> Result<Judged, Unknown>;
 
-    // Recorded from pip-audit 2.10, npm 11 and pip 23 on made-up projects.
+    // Recorded from pip-audit 2.10, npm 11, pip 23 and cargo-audit 0.22 on made-up projects.
     fn understood(understand: Understand, exit: i32, file: &str) -> Result<Judged, Unknown> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/security").join(file);
         let stdout = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -210,6 +213,10 @@ mod tests {
         let judged = understood(npm_audit, 1, "npm-audit-holes.json").unwrap();
         assert_eq!((judged.outcome, judged.reason.as_str()), (Outcome::Fail, "1 known hole"));
         assert_eq!(judged.found, [pair("minimist", "critical: Prototype Pollution in minimist")]);
+        let judged = understood(cargo_audit, 1, "cargo-audit-holes.json").unwrap();
+        assert_eq!((judged.outcome, judged.reason.as_str()), (Outcome::Fail, "1 known hole"));
+        let hole = "RUSTSEC-2021-0003: Buffer overflow in SmallVec::insert_many";
+        assert_eq!(judged.found, [pair("smallvec 1.6.0", hole)]);
     }
 
     #[test]
@@ -236,6 +243,14 @@ mod tests {
                 assert!(understand(&Answer { exit: Some(0), stdout, stderr: b"" }).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_database_without_advisories_proves_nothing() {
+        let clean = understood(cargo_audit, 0, "cargo-audit-clean.json").unwrap();
+        assert_eq!((clean.outcome, clean.reason.as_str()), (Outcome::Pass, "0 known holes"));
+        let empty = br#"{"database": {"advisory-count": 0}, "vulnerabilities": {"count": 0, "list": []}}"#;
+        assert!(cargo_audit(&Answer { exit: Some(0), stdout: empty, stderr: b"" }).is_err());
     }
 
     #[test]
