@@ -97,8 +97,9 @@ impl Aura {
     }
 
     fn armed_file(&self) -> PathBuf {
-        let state = fs::read_dir(self.env.path("state")).unwrap().next().unwrap().unwrap().path();
-        state.join("hotfix.json")
+        let states = fs::read_dir(self.env.path("state")).unwrap();
+        let mut files = states.map(|state| state.unwrap().path().join("hotfix.json"));
+        files.find(|file| file.exists()).expect("nothing is armed")
     }
 
     /// Changes what is remembered of the armed change.
