@@ -12,6 +12,7 @@ use super::{Options, Owner};
 use crate::base::Name;
 use crate::format::manifest::{Entry, Stat, Time, Type};
 use crate::sys::attributes::{Handle, remove_xattr, set_flags, set_xattr, xattrs};
+use crate::sys::host::umask;
 use crate::sys::names::Names;
 
 const CAPABILITY: &[u8] = b"security.capability";
@@ -27,6 +28,8 @@ pub struct Powers {
     gid: u32,
     // new files may inherit an ACL from the target
     inherits: bool,
+    // what the system takes from the mode of whatever is made; it is the whole process's, so it is not changed
+    umask: u32,
 }
 
 impl Powers {
@@ -36,7 +39,12 @@ impl Powers {
             xattrs(Handle::Open(fd)).is_ok_and(|all| all.iter().any(|(name, _)| name.0 == ACL_DEFAULT))
         });
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Self { owner: options.owner, flags: options.flags, uid, gid, inherits }
+        Self { owner: options.owner, flags: options.flags, uid, gid, inherits, umask: umask() }
+    }
+
+    /// The bits that the system takes from the mode of whatever is made.
+    pub fn umask(&self) -> u32 {
+        self.umask
     }
 
     /// How owners are restored.
@@ -95,7 +103,9 @@ pub struct Now {
 impl Now {
     /// Of a file that was just made with this mode in a directory of this run.
     pub fn fresh(powers: &Powers, mode: Mode) -> Self {
-        Self { uid: powers.uid, gid: powers.gid, mode: mode.as_raw_mode(), mtime: None, old: powers.inherits }
+        // where an ACL is inherited the mask counts for nothing, and `old` says that it has to be looked at
+        let mode = mode.as_raw_mode() & !powers.umask;
+        Self { uid: powers.uid, gid: powers.gid, mode, mtime: None, old: powers.inherits }
     }
 
     /// Of something that was there.

@@ -81,6 +81,9 @@ impl<'o> Directory<'o> {
             Err(Errno::EXIST) => false,
             Err(e) => return Err(e.into()),
         };
+        if fresh && shared.powers.umask() & 0o700 != 0 {
+            rustix::fs::chmodat(self.fd()?, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.fd()?, name, flags, Mode::empty())?;
         shared.open.fetch_add(1, Ordering::Relaxed);

@@ -108,7 +108,6 @@ pub fn run(
     let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, own };
     let living = options.living.as_deref().filter(|_| !options.dry_run).map(Living::open).transpose()?;
     let workers = Workers::new(repo.store(), index, &collector, powers, options.devices, living);
-    let umask = rustix::process::umask(Bits::empty());
     let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
     let result = std::thread::scope(|scope| {
         let (give_back, declined) = crossbeam_channel::unbounded();
@@ -144,7 +143,6 @@ pub fn run(
         drop(sender);
         done.and(finished)
     });
-    rustix::process::umask(umask);
     result?;
     if observer.interrupted() {
         return Err(RestoreError::Interrupted);

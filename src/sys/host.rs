@@ -54,3 +54,11 @@ pub fn open_files() -> Option<u64> {
 pub fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 32)
 }
+
+/// The bits that the system takes from the mode of whatever this process makes; all of them where that cannot be found out.
+pub fn umask() -> u32 {
+    // asking by the call itself would change it for a moment, for all threads
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
+}

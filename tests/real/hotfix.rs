@@ -97,9 +97,14 @@ impl Aura {
     }
 
     fn armed_file(&self) -> PathBuf {
+        self.state_file("hotfix.json")
+    }
+
+    /// A file of what is remembered of the application.
+    fn state_file(&self, name: &str) -> PathBuf {
         let states = fs::read_dir(self.env.path("state")).unwrap();
-        let mut files = states.map(|state| state.unwrap().path().join("hotfix.json"));
-        files.find(|file| file.exists()).expect("nothing is armed")
+        let mut files = states.map(|state| state.unwrap().path().join(name));
+        files.find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {name}"))
     }
 
     /// Changes what is remembered of the armed change.
@@ -469,7 +474,7 @@ fn signals_mean_what_they_should() {
     aura.wait_for("watching");
     signal(&child, Signal::HUP);
     assert_eq!(text(&summary(&finish(child, LONG).ok()), "end"), "kept");
-    let log = fs::read_to_string(aura.armed_file().with_file_name("hotfix.log")).unwrap();
+    let log = fs::read_to_string(aura.state_file("hotfix.log")).unwrap();
     assert!(log.contains("  ok    watch: watched for"), "{log}");
     // the host shuts down: it stays armed
     let child = aura.begin_hotfix(&["--watch", "1s"], "echo 3 >docs/THREE");

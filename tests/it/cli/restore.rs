@@ -196,3 +196,35 @@ fn what_is_not_selected_stays_as_it_is() {
     assert!(run.code != 0 && run.stderr.contains("nothing in the snapshot is selected"), "{}", run.stderr);
     assert_eq!(fs::read_to_string(env.path("app/data/live.db")).unwrap(), "written since then");
 }
+
+#[test]
+fn modes_come_back_whatever_the_mask_of_the_process() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let env = TestEnv::new();
+    let modes = [("a", 0o664), ("b", 0o644), ("c", 0o666), ("d", 0o400), ("e", 0o755), ("f", 0o777)];
+    for (name, mode) in modes {
+        env.write(&format!("app/in/{name}"), name);
+        fs::set_permissions(env.path(&format!("app/in/{name}")), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(env.path("app/in"), fs::Permissions::from_mode(0o775)).unwrap();
+    env.ok(["snapshot", &env.arg("app")]);
+    let what = format!("latest:{}", env.arg("app"));
+    for mask in ["0", "022", "077", "0277", "0777"] {
+        let target = env.path(&format!("back{mask}"));
+        fs::create_dir(&target).unwrap();
+        let program = env.command().get_program().to_owned();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("umask {mask}; exec \"$0\" restore -q \"$1\" -t \"$2\"")]);
+        command.arg(program).args([&what, target.to_str().unwrap()]);
+        for (name, value) in env.command().get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        let done = Run::from(command.output().unwrap());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        let mode = |path: &str| fs::metadata(target.join(path)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode("in"), 0o775, "umask {mask}");
+        for (name, wanted) in modes {
+            assert_eq!(mode(&format!("in/{name}")), wanted, "{name} with umask {mask}");
+        }
+    }
+}
