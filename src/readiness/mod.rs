@@ -1,7 +1,7 @@
 //! Could we recover now? One line for each thing that a recovery rests on, each with a reason and the command that mends it.
 //!
 //! [`gather`] is the only part that looks: it reads what is known, and runs, restores and hashes nothing, so that the
-//! answer comes at once. [`memory`] keeps what the logbook and the documents said, so that the next answer reads only what
+//! answer comes at once. `memory` keeps what the logbook and the documents said, so that the next answer reads only what
 //! is new. What is made of it is pure: [`judge`] over [`Facts`], one file of `lines/` for each kind of line.
 //! docs/status.md has the lines and their rules.
 
