@@ -4,9 +4,9 @@
 //! other and sums up for itself; the sums are added in the end.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,7 +62,8 @@ struct Sums {
 
 pub fn gather(path: &Path, wanted: &Wanted) -> Result<Gathered, GatherError> {
     let failed = |source| GatherError { path: Name::from(path.as_os_str()), source };
-    let file = File::open(path).map_err(failed)?;
+    // a pipe without a writer would be waited for
+    let file = OpenOptions::new().read(true).custom_flags(nonblock()).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(failed(io::Error::other("it is no regular file")));
@@ -238,4 +239,8 @@ fn measure(name: &str, series: &Series, span: f64) -> Measure {
         trend,
         series: averages,
     }
+}
+
+fn nonblock() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
 }

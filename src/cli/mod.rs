@@ -103,7 +103,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let text = error::safe(&error.render().to_string());
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    if std::env::args_os().any(|word| word == "--json") {
+        // its first line says what is wrong, the rest how it should have been
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        report(&CommandError::usage(line).next("--help lists what there is"), true);
+    } else {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
     ExitCode::from(Exit::Usage.number())
 }
 

@@ -138,12 +138,15 @@ fn differences(
     let outcome = diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|e| causes(&e))?;
     let mut named = Vec::new();
     for (path, (kind, what)) in &found {
+        let mut was = || find_entry(&mut chunks, &root.manifest, path).map_err(|e| causes(&e));
         // sockets are not restored: the program that listens makes its own
-        let socket = *kind == ChangeKind::Removed
-            && find_entry(&mut chunks, &root.manifest, path)
-                .map_err(|e| causes(&e))?
-                .is_some_and(|entry| entry.stat.kind == Type::Socket);
-        if socket {
+        let socket =
+            *kind == ChangeKind::Removed && was()?.is_some_and(|entry| entry.stat.kind == Type::Socket);
+        // names that lay outside of what was saved do not come back; of those inside, all but the first would tell
+        let outside = *kind == ChangeKind::Metadata
+            && what == "links"
+            && was()?.is_some_and(|entry| entry.hardlink.is_none());
+        if socket || outside {
             all -= 1;
         } else if named.len() < NAMED {
             let path = Name(absolute(&root.path.0, path));

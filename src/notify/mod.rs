@@ -12,4 +12,4 @@ mod way;
 pub use document::{Event, Happened, Told};
 pub use memory::{Incident, Memory, STATE, Telling, Trouble};
 pub use send::{BUDGET, Begun, Notifier, Report};
-pub use way::secrets;
+pub use way::{labels, secrets};

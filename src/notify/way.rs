@@ -64,6 +64,11 @@ impl Way {
     }
 }
 
+/// What the ways of a plan are called, in its order.
+pub fn labels(plan: &Plan) -> Vec<String> {
+    ways(plan).into_iter().map(|way| way.label).collect()
+}
+
 /// The ways of a plan, in its order.
 pub fn ways(plan: &Plan) -> Vec<Way> {
     let mut found = Vec::new();

@@ -30,6 +30,9 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+/// What the names of trees begin with that a rollback puts aside, or builds.
+const ASIDE: &str = ".lifeboat-";
+
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,6 +40,9 @@ pub enum PlanError {
     /// There is none in a directory or above it.
     #[error("there is no {FILE} in {} or a directory above it", Name::from(.0.as_os_str()).shown())]
     NotFound(PathBuf),
+    /// It lies in a tree that is not the living one any more.
+    #[error("{} is a tree that a rollback put aside, not the application", Name::from(.0.as_os_str()).shown())]
+    Aside(PathBuf),
     /// It cannot be read.
     #[error("could not read the plan {}", Name::from(.path.as_os_str()).shown())]
     Io {
@@ -61,6 +67,10 @@ impl PlanError {
         match self {
             Self::NotFound(_) => {
                 "name a plan with --config FILE; lifeboat init --plan DIRECTORY writes a first one".to_owned()
+            }
+            Self::Aside(_) => {
+                "cd to the application's own path: a shell that stood there before the rollback stands in this tree now"
+                    .to_owned()
             }
             Self::Io { .. } => "check the path and its permissions".to_owned(),
             Self::Wrong { problems, .. } => problems
@@ -123,7 +133,9 @@ impl Plan {
     /// # Errors
     /// If there is none, or it is wrong.
     pub fn find(start: &Path) -> Result<Self, PlanError> {
+        let is_aside = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(ASIDE.as_bytes());
         match Self::locate(start) {
+            Some(path) if path.iter().any(is_aside) => Err(PlanError::Aside(start.to_owned())),
             Some(path) => Self::load(&path),
             None => Err(PlanError::NotFound(start.to_owned())),
         }

@@ -24,6 +24,8 @@ pub struct Facts {
     pub repository: Result<Repository, Unopened>,
     /// The application; `None` without a plan.
     pub application: Option<Application>,
+    /// What this host remembers and that could not be read: the file, and why.
+    pub unread: Vec<(Name, String)>,
     /// How far the clock went otherwise than the time that passed since an earlier look, in seconds.
     pub clock_jump: Option<i64>,
 }
@@ -48,7 +50,9 @@ pub struct Repository {
     pub unreadable: Vec<SnapshotId>,
     /// What the logbook says.
     pub memory: Memory,
-    /// What this host has seen in it and is gone, in words.
+    /// Packs that are missing, or have another size than was recorded, and indexes that cannot be read, in words.
+    pub lost: Option<String>,
+    /// Snapshots that this host has seen in it and that are gone, in words.
     pub older: Option<String>,
     /// What is wrong with the logbook, each in a sentence.
     pub faults: Vec<String>,
@@ -119,8 +123,8 @@ pub struct Application {
     pub capacity: Option<(Timestamp, Vec<String>)>,
     /// The room where the tree lies.
     pub place: Option<Place>,
-    /// What of this could not be read, and why.
-    pub unread: Vec<String>,
+    /// A maintenance that has begun and not ended: when it began.
+    pub maintenance: Option<Timestamp>,
 }
 
 /// Something that has begun and not ended.

@@ -9,21 +9,26 @@ use std::time::UNIX_EPOCH;
 use super::clock::Seen;
 use super::facts::{Application, Facts, Place, Replica, Repository, SnapshotFact, Under, Unopened};
 use super::memory::{Known, Memory, Proof};
+use sha2::{Digest as _, Sha256};
+
 use crate::base::Name;
 use crate::base::id::{PackId, SnapshotId};
+use crate::base::size;
 use crate::base::time::{Clock, Timestamp};
 use crate::capacity::repository::{Point, of_points};
 use crate::evidence::actions;
 use crate::format::snapshot::Document;
 use crate::logbook::{Followed, follow};
 use crate::plan::Plan;
+use crate::repo::load::Condemned;
 use crate::repo::{Repo, RepoError, Result};
-use crate::state::State;
+use crate::state::{State, StateError};
 use crate::store::local::LocalStore;
 use crate::store::{Kind, ObjectInfo, StoreError};
 use crate::sys::space::space;
 use crate::verify::RECENT;
-use crate::{capacity, guard, health, notify, rollback, witness};
+use crate::witness::WitnessError;
+use crate::{capacity, guard, health, notify, rollback, runbook, witness};
 
 /// The name under which what was read is kept.
 const FILE: &str = "readiness.json";
@@ -57,8 +62,14 @@ pub fn gather(sources: &Sources<'_>) -> Facts {
         memory.seen = Some(seen.or_before(before));
         read(repo, memory, sources, now).map_err(|error| Unopened { why: whole(&error), is_missing: false })
     });
-    let application = sources.plan.as_ref().map(|(plan, hash)| application(plan, hash, sources));
-    Facts { now, repository, application, clock_jump }
+    let mut unread = Vec::new();
+    let application = sources.plan.as_ref().map(|(plan, hash)| application(plan, hash, sources, &mut unread));
+    if let (Ok(repo), Some(state)) = (&sources.repo, sources.memory)
+        && let Err(WitnessError::State(error)) = witness::look(repo, Some(state))
+    {
+        unread.push(of_state(&error));
+    }
+    Facts { now, repository, application, unread, clock_jump }
 }
 
 // An error with its causes.
@@ -72,6 +83,9 @@ fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) 
     let followed = follow(repo, memory.progress.as_ref())?;
     memory.take(&followed);
     let (unreadable, changed) = documents(repo, &mut memory)?;
+    let packs = repo.store().list(Kind::Packs)?;
+    let counted = lost(repo, &mut memory, &packs)?;
+    let changed = changed || counted;
     if let Some(state) = sources.memory
         && (changed || before != (memory.progress.clone(), memory.documents.len()))
     {
@@ -81,21 +95,22 @@ fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) 
     let forgotten = repo.forgotten_ids()?;
     let space = space(sources.location).ok();
     let free = space.map(|space| space.free_bytes);
-    let packs = repo.store().list(Kind::Packs)?;
     let live = memory.documents.iter().filter(|(id, _)| !forgotten.contains(id));
     let mut snapshots: Vec<(SnapshotId, SnapshotFact)> =
         live.map(|(id, known)| (*id, known.fact.clone())).collect();
     snapshots.sort_by_key(|(id, fact)| (fact.finished, *id));
     let replicas =
         replicas(repo, sources.plan.as_ref().map(|plan| plan.0), &snapshots, &packs, sources.clock);
+    let (older, cuts) = older(repo, sources.memory)?;
     Ok(Repository {
         location: Name::from(sources.location.as_os_str()),
         coverage: coverage(&memory, &packs, now),
         damaged_packs: damaged(&memory, &packs),
         growth: of_points(points(&memory), free, now),
         actions: actions::open(&memory.spoken()),
-        faults: faults(&followed),
-        older: older(repo, sources.memory)?,
+        lost: memory.stock.as_ref().and_then(|stock| stock.1.clone()),
+        faults: cuts.into_iter().chain(faults(&followed)).collect(),
+        older,
         snapshots,
         unreadable,
         memory,
@@ -179,13 +194,63 @@ fn damaged(memory: &Memory, packs: &[ObjectInfo]) -> Vec<PackId> {
     there.filter(is_damaged).collect()
 }
 
-// What is remembered of it in words of its own cannot make a repository unreadable.
-fn older(repo: &Repo, memory: Option<&State>) -> Result<Option<String>> {
-    match witness::look(repo, memory) {
-        Ok(look) => Ok(look.older.map(|older| older.to_string())),
-        Err(witness::WitnessError::Repo(error)) => Err(error),
-        Err(error) => Ok(Some(whole(&error))),
+// The snapshots that are gone, in words, and the ends of chains that are.
+fn older(repo: &Repo, memory: Option<&State>) -> Result<(Option<String>, Vec<String>)> {
+    let found = match witness::look(repo, memory) {
+        Ok(look) => look.older,
+        Err(WitnessError::Repo(error)) => return Err(error),
+        // said by itself
+        Err(_) => None,
+    };
+    let Some(older) = found else { return Ok((None, Vec::new())) };
+    let cut = |cut: &crate::logbook::Cut| {
+        format!(
+            "record {} of writer {} was there and is gone, with all that followed it",
+            cut.sequence, cut.writer
+        )
+    };
+    let cuts = older.records.iter().map(cut).collect();
+    Ok(((!older.snapshots.is_empty()).then(|| older.to_string()), cuts))
+}
+
+// Compares the packs that are there with what the indexes and the newest document say, if either listing changed since the
+// last time. Says whether it did.
+fn lost(repo: &Repo, memory: &mut Memory, packs: &[ObjectInfo]) -> Result<bool> {
+    let newest =
+        memory.documents.iter().max_by_key(|(id, known)| (known.fact.finished, **id)).map(|(id, _)| *id);
+    let indexes = repo.store().list(Kind::Index)?;
+    let mut hash = Sha256::new();
+    for object in packs.iter().chain(&indexes) {
+        hash.update(object.key.as_str().as_bytes());
+        hash.update(object.bytes.to_le_bytes());
     }
+    hash.update(newest.map(SnapshotId::to_hex).unwrap_or_default().as_bytes());
+    let mark = hex::encode(hash.finalize());
+    if memory.stock.as_ref().is_some_and(|stock| stock.0 == mark) {
+        return Ok(false);
+    }
+    let loaded = repo.load(Condemned::Use)?;
+    let mut missing: BTreeSet<PackId> = loaded.missing.iter().copied().collect();
+    missing.extend(loaded.unreadable.iter().map(|(id, _)| *id));
+    if let Some(document) = newest.and_then(|id| repo.document(id).ok()) {
+        let there: BTreeSet<PackId> =
+            packs.iter().filter_map(|pack| PackId::from_hex(pack.key.stem()).ok()).collect();
+        let plans = repo.prune_plans().unwrap_or_default();
+        let gone: BTreeSet<PackId> = plans.into_iter().flat_map(|(_, plan)| plan.gone).collect();
+        missing.extend(document.packs.iter().filter(|id| !there.contains(*id) && !gone.contains(*id)));
+    }
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        let count = size::plural(missing.len() as u64, "pack");
+        let (verb, have) = if missing.len() == 1 { ("is", "has") } else { ("are", "have") };
+        parts.push(format!("{count} {verb} missing or {have} another size than was recorded"));
+    }
+    if !loaded.damaged_indexes.is_empty() {
+        let count = size::plural(loaded.damaged_indexes.len() as u64, "index object");
+        parts.push(format!("{count} cannot be read"));
+    }
+    memory.stock = Some((mark, (!parts.is_empty()).then(|| parts.join("; "))));
+    Ok(true)
 }
 
 fn faults(followed: &Followed) -> Vec<String> {
@@ -239,7 +304,12 @@ fn replica(
     })
 }
 
-fn application(plan: &Plan, config_sha256: &str, sources: &Sources<'_>) -> Application {
+fn application(
+    plan: &Plan,
+    config_sha256: &str,
+    sources: &Sources<'_>,
+    unread: &mut Vec<(Name, String)>,
+) -> Application {
     let mut found = Application {
         name: plan.name(),
         plan: plan.clone(),
@@ -251,10 +321,10 @@ fn application(plan: &Plan, config_sha256: &str, sources: &Sources<'_>) -> Appli
         silent: Vec::new(),
         capacity: None,
         place: place(plan, sources.location),
-        unread: Vec::new(),
+        maintenance: None,
     };
     if let Some(state) = sources.state {
-        recall(&mut found, state);
+        recall(&mut found, plan, state, unread);
     }
     found
 }
@@ -266,10 +336,19 @@ fn place(plan: &Plan, repository: &Path) -> Option<Place> {
     space(&root).ok().map(|space| Place { space, is_shared })
 }
 
-fn recall(found: &mut Application, state: &State) {
-    let mut unread: Vec<String> = Vec::new();
+// The file, and what is wrong with it.
+fn of_state(error: &StateError) -> (Name, String) {
+    let path = match error {
+        StateError::Io { path, .. } | StateError::Damaged { path, .. } => path.clone(),
+    };
+    (path, whole(error))
+}
+
+fn recall(found: &mut Application, plan: &Plan, state: &State, unread: &mut Vec<(Name, String)>) {
+    let mut note = |error: &StateError| unread.push(of_state(error));
     for said in health::history::read(state) {
-        found.looked = found.looked.max(Some(said.at));
+        // in the order in which they were said: a clock that was right again is believed
+        found.looked = Some(said.at);
         found.checks.insert(said.check, (said.at, said.outcome));
     }
     match rollback::pending(state) {
@@ -281,7 +360,7 @@ fn recall(found: &mut Application, state: &State) {
                 is_by_hand: false,
             });
         }
-        Err(error) => unread.push(whole(&error)),
+        Err(error) => note(&error),
     }
     match guard::armed(state) {
         Ok(None) => {}
@@ -293,18 +372,24 @@ fn recall(found: &mut Application, state: &State) {
                 is_by_hand: armed.stage == guard::Stage::Open && armed.confirm_until.is_none(),
             });
         }
-        Err(error) => unread.push(whole(&error)),
+        Err(error) => note(&error),
     }
     match state.read::<notify::Memory>(notify::STATE) {
         Ok(memory) => {
-            let ways = memory.unwrap_or_default().ways;
-            found.silent = ways.into_iter().map(|(way, trouble)| (way, trouble.why)).collect();
+            let known: BTreeSet<String> = notify::labels(plan).into_iter().collect();
+            let ways = memory.unwrap_or_default().ways.into_iter();
+            // what the plan has no longer is nobody's trouble
+            let ways = ways.filter(|(way, _)| known.contains(way));
+            found.silent = ways.map(|(way, trouble)| (way, trouble.why)).collect();
         }
-        Err(error) => unread.push(whole(&error)),
+        Err(error) => note(&error),
     }
     match capacity::last(state) {
         Ok(report) => found.capacity = report.map(|report| (report.at, report.warnings)),
-        Err(error) => unread.push(whole(&error)),
+        Err(error) => note(&error),
     }
-    found.unread = unread;
+    match state.read::<runbook::maintenance::Begun>(runbook::maintenance::STATE) {
+        Ok(begun) => found.maintenance = begun.map(|begun| begun.at),
+        Err(error) => note(&error),
+    }
 }

@@ -33,8 +33,8 @@ pub struct Memory {
     pub records: u64,
     /// The time of the oldest record.
     pub oldest: Option<Timestamp>,
-    /// The time of the newest record.
-    pub newest: Option<Timestamp>,
+    /// The time of the last record of each chain, with its number: a clock that was right again is believed.
+    pub ends: BTreeMap<String, (u64, Timestamp)>,
     /// Runs, oldest first.
     pub runs: Vec<Run>,
     /// Verifications and what they proved.
@@ -45,6 +45,8 @@ pub struct Memory {
     pub(super) documents: BTreeMap<SnapshotId, Known>,
     /// The clocks at the first look.
     pub(super) seen: Option<Seen>,
+    /// What the packs were compared with their index by, and what was found lost.
+    pub(super) stock: Option<(String, Option<String>)>,
 }
 
 /// A document that was read.
@@ -166,9 +168,11 @@ impl Memory {
     /// Takes in what the logbook says.
     pub(super) fn take(&mut self, followed: &Followed) {
         if followed.is_whole {
-            let (repository, documents, seen) =
-                (std::mem::take(&mut self.repository), std::mem::take(&mut self.documents), self.seen.take());
-            *self = Self { repository, documents, seen, ..Self::default() };
+            // only what was read of the logbook is read anew
+            let (repository, documents) =
+                (std::mem::take(&mut self.repository), std::mem::take(&mut self.documents));
+            let (seen, stock) = (self.seen.take(), self.stock.take());
+            *self = Self { repository, documents, seen, stock, ..Self::default() };
         }
         let mut new: Vec<(&Logged, &Record)> = followed.logbook.trusted().collect();
         new.sort_by_key(|(_, record)| (record.at, record.sequence));
@@ -183,7 +187,10 @@ impl Memory {
 
     fn add(&mut self, id: RecordId, record: &Record) {
         self.oldest = Some(self.oldest.map_or(record.at, |oldest| oldest.min(record.at)));
-        self.newest = Some(self.newest.map_or(record.at, |newest| newest.max(record.at)));
+        let end = self.ends.entry(record.writer.clone()).or_insert((record.sequence, record.at));
+        if record.sequence >= end.0 {
+            *end = (record.sequence, record.at);
+        }
         if record.kind == "verify" {
             self.verification.add(record);
         } else if record.kind == FOLLOW_UP {
@@ -209,6 +216,11 @@ impl Memory {
         }
         kept.reverse();
         self.runs = kept;
+    }
+
+    /// The newest time at which a chain ends.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.ends.values().map(|end| end.1).max()
     }
 
     /// What people said to be done, as a logbook of nothing else.

@@ -69,16 +69,33 @@ pub struct Line {
     pub reason: String,
     /// What mends it; `None` where nothing needs mending.
     pub mend: Option<String>,
+    // true if it is wrong by an age alone, which a clock that is wrong makes worth nothing
+    #[serde(skip)]
+    by_age: bool,
 }
 
 impl Line {
-    pub(super) fn new(name: &'static str, verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { name, verdict, blocks: false, reason: reason.into(), mend: None }
+    /// With nothing to mend.
+    pub fn new(name: &'static str, verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self { name, verdict, blocks: false, reason: reason.into(), mend: None, by_age: false }
     }
 
-    pub(super) fn mend(mut self, command: impl Into<String>) -> Self {
+    /// What mends it.
+    #[must_use]
+    pub fn mend(mut self, command: impl Into<String>) -> Self {
         self.mend = Some(command.into());
         self
+    }
+
+    pub(super) fn by_age(mut self) -> Self {
+        self.by_age = true;
+        self
+    }
+
+    // The same, where something else that is named makes this worth nothing.
+    pub(super) fn not_judged(self, why: &str) -> Self {
+        let reason = format!("{}; {why}", self.reason);
+        Self { verdict: Verdict::NotJudged, reason, mend: None, blocks: false, ..self }
     }
 
     pub(super) fn blocking(mut self) -> Self {

@@ -67,7 +67,12 @@ fn pack() -> PackId {
 
 // An application with which all is well.
 fn well() -> Facts {
-    let mut memory = Memory { records: 9, oldest: Some(ago(100)), newest: Some(ago(1)), ..Memory::default() };
+    let mut memory = Memory {
+        records: 9,
+        oldest: Some(ago(100)),
+        ends: BTreeMap::from([("w".to_owned(), (9, ago(1)))]),
+        ..Memory::default()
+    };
     memory.runs = vec![run(Kind::Drill, "drill", ago(30)), run(Kind::Runbook, "runbook daily", ago(2))];
     memory.verification.clean = Some((ago(5), "stored".to_owned()));
     let fact = SnapshotFact {
@@ -90,6 +95,7 @@ fn well() -> Facts {
             snapshots: vec![(SnapshotId([1; 32]), fact)],
             unreadable: Vec::new(),
             memory,
+            lost: None,
             older: None,
             faults: Vec::new(),
             coverage: (100, 87),
@@ -110,8 +116,9 @@ fn well() -> Facts {
             silent: Vec::new(),
             capacity: None,
             place: Some(Place { space: space(), is_shared: false }),
-            unread: Vec::new(),
+            maintenance: None,
         }),
+        unread: Vec::new(),
         clock_jump: None,
     }
 }
@@ -161,6 +168,14 @@ fn each_fault_is_named_and_nothing_else() {
             NotReady,
             Box::new(|_, r, _| r.snapshots[0].1.roots = vec![Name::from("/srv/other")]),
         ),
+        spot("repository", Fail, NotReady, Box::new(|_, r, _| r.lost = Some("a pack is missing".to_owned()))),
+        spot(
+            "memory",
+            Error,
+            Degraded,
+            Box::new(|f, _, _| f.unread.push((Name::from("/x"), "bad".to_owned()))),
+        ),
+        spot("change", Stale, Degraded, Box::new(|_, _, a| a.maintenance = Some(ago(25)))),
         spot("repository", Fail, NotReady, Box::new(|_, r, _| r.unreadable.push(SnapshotId([2; 32])))),
         spot("verification", Stale, Degraded, Box::new(|_, r, _| r.memory.verification.clean = None)),
         spot(
@@ -289,12 +304,63 @@ fn each_fault_is_named_and_nothing_else() {
             Degraded,
             Box::new(|_, _, a| a.capacity = Some((ago(1), vec!["disk runs out".to_owned()]))),
         ),
-        spot("clock", Error, Degraded, Box::new(|_, r, _| r.memory.newest = Some(ago(-24)))),
+        spot(
+            "clock",
+            Error,
+            Degraded,
+            Box::new(|_, r, _| {
+                r.memory.ends.insert("w".to_owned(), (9, ago(-24)));
+            }),
+        ),
         spot("clock", Error, Degraded, Box::new(|f, _, _| f.clock_jump = Some(-86_400))),
     ];
     for (number, (line, verdict, overall, change)) in cases.iter().enumerate() {
         assert_eq!(after(change), (*overall, vec![(*line, *verdict)]), "case {number}, {line}");
     }
+}
+
+#[test]
+fn what_is_wrong_only_because_something_else_is_is_not_said_twice() {
+    use Verdict::{Error, Fail};
+    // ages by a clock that is wrong
+    let by_clock = after(|f, r, a| {
+        f.clock_jump = Some(40 * 86_400);
+        r.snapshots[0].1.started = ago(24 * 40);
+        r.memory.runs.iter_mut().for_each(|run| run.started = ago(24 * 40));
+        a.looked = Some(ago(24 * 40));
+    });
+    assert_eq!(by_clock, (Overall::Degraded, vec![("clock", Error)]));
+    // proofs that a damaged logbook held
+    let by_record = after(|_, r, _| {
+        r.faults.push("record 3 of writer w: it is not signed".to_owned());
+        r.memory.runs.clear();
+        r.memory.verification.clean = None;
+        r.coverage = (100, 0);
+    });
+    assert_eq!(by_record, (Overall::Degraded, vec![("logbook", Fail)]));
+    // a failure is none of these
+    let failed = after(|f, r, _| {
+        f.clock_jump = Some(86_400);
+        r.memory.runs[0].verdict = Ended::Fail;
+    });
+    assert_eq!(failed, (Overall::NotReady, vec![("drill", Fail), ("clock", Error)]));
+}
+
+#[test]
+fn a_clock_that_was_right_again_is_believed() {
+    let ends = |r: &mut Repository, at| {
+        r.memory.ends.insert("w".to_owned(), (9, at));
+    };
+    assert_eq!(after(|_, r, _| ends(r, ago(-48))).0, Overall::Degraded);
+    // a later record of the same chain with the right time
+    assert_eq!(
+        after(|_, r, _| {
+            ends(r, ago(-48));
+            ends(r, ago(0));
+        })
+        .0,
+        Overall::Ready
+    );
 }
 
 #[test]

@@ -31,12 +31,9 @@ fn run(hours: i64, verdict: Verdict, recovery: Option<u64>) -> Run {
 }
 
 fn data() -> Data {
-    let line = |name, verdict, reason: &str, mend: Option<&str>| Line {
-        name,
-        verdict,
-        blocks: false,
-        reason: reason.to_owned(),
-        mend: mend.map(str::to_owned),
+    let line = |name, verdict, reason: &str, mend: Option<&str>| {
+        let line = Line::new(name, verdict, reason);
+        mend.into_iter().fold(line, Line::mend)
     };
     let lines = vec![
         line("snapshot", crate::readiness::Verdict::Pass, "it is new", None),

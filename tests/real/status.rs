@@ -123,6 +123,66 @@ fn damage_and_its_end_are_said() {
 }
 
 #[test]
+fn packs_that_are_gone_or_cut_are_said_without_reading_them() {
+    let env = TestEnv::new();
+    let app = app(&env);
+    make_ready(&app);
+    let pack = only(&env.repo().join("packs"), ".tar.zst");
+    let (whole, aside) = (fs::read(&pack).unwrap(), env.path("aside"));
+    for _ in 0..2 {
+        fs::rename(&pack, &aside).unwrap();
+        assert_wrong(&app, &["repository fail"], 1);
+        fs::rename(&aside, &pack).unwrap();
+        assert_wrong(&app, &[], 0);
+    }
+    fs::write(&pack, &whole[..whole.len() - 1]).unwrap();
+    assert_wrong(&app, &["repository fail"], 1);
+    fs::write(&pack, &whole).unwrap();
+    assert_wrong(&app, &[], 0);
+    // all of them, and what tells of them
+    for folder in ["packs", "index"] {
+        let path = env.repo().join(folder);
+        fs::remove_dir_all(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+    }
+    assert!(wrong(&app).0.contains(&"repository fail".to_owned()));
+}
+
+#[test]
+fn what_this_host_remembers_and_cannot_be_read_is_a_line_of_its_own() {
+    let env = TestEnv::new();
+    let app = app(&env);
+    make_ready(&app);
+    let states = fs::read_dir(env.path("state")).unwrap().map(|state| state.unwrap().path());
+    let state = states.into_iter().find(|state| state.file_name().unwrap() != "seen").unwrap();
+    for name in ["capacity.json", "notify.json", "maintenance.json"] {
+        fs::write(state.join(name), "x").unwrap();
+        assert_wrong(&app, &["memory error"], 3);
+        fs::remove_file(state.join(name)).unwrap();
+    }
+    let seen = only(&env.path("state/seen"), "seen.json");
+    fs::write(&seen, "x").unwrap();
+    assert_wrong(&app, &["memory error"], 3);
+    fs::remove_file(&seen).unwrap();
+    // what was read is only read again
+    let memory = only(&env.path("state/seen"), "readiness.json");
+    for text in ["", "null", "[]", "{\"records\": 1}"] {
+        fs::write(&memory, text).unwrap();
+        assert_wrong(&app, &[], 0);
+    }
+}
+
+#[test]
+fn names_outside_of_the_tree_do_not_fail_a_drill() {
+    let env = TestEnv::new();
+    let app = app(&env);
+    // as after a rollback, whose earlier tree shares what is kept
+    fs::hard_link(app.dir.join("data.txt"), env.path("elsewhere")).unwrap();
+    fs::hard_link(app.dir.join("figure.json"), app.dir.join("second name")).unwrap();
+    make_ready(&app);
+}
+
+#[test]
 fn a_record_that_was_there_and_is_gone_is_said_again_and_again() {
     let env = TestEnv::new();
     let app = app(&env);
@@ -137,7 +197,9 @@ fn a_record_that_was_there_and_is_gone_is_said_again_and_again() {
     }
     // the end of a chain: the chain itself is whole, and only who has seen more knows
     for _ in 0..2 {
-        assert!(wrong(&app).0.contains(&"repository fail".to_owned()));
+        assert_wrong(&app, &["logbook fail"], 3);
+        let done = app.lifeboat(&["log", "verify"]).exits(40);
+        assert!(done.stdout.contains("this host has seen it"), "{}", done.stdout);
     }
     for file in [&record, &signature] {
         fs::rename(moved(file), file).unwrap();
@@ -146,7 +208,7 @@ fn a_record_that_was_there_and_is_gone_is_said_again_and_again() {
     // one that was changed
     let text = fs::read(&record).unwrap();
     fs::write(&record, b"{}").unwrap();
-    assert!(wrong(&app).0.contains(&"logbook fail".to_owned()));
+    assert_wrong(&app, &["logbook fail"], 3);
     fs::write(&record, text).unwrap();
     assert_wrong(&app, &[], 0);
 }

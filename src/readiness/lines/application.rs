@@ -46,15 +46,12 @@ pub fn health(application: &Application, now: Timestamp) -> Line {
     }
     let count = size::plural(required.len() as u64, "check");
     let line = |verdict| Line::new(NAME, verdict, format!("{count} passed {ago} ago"));
-    if now.since(looked) > LOOK { line(Verdict::Stale).mend(MEND) } else { line(Verdict::Pass) }
+    if now.since(looked) > LOOK { line(Verdict::Stale).mend(MEND).by_age() } else { line(Verdict::Pass) }
 }
 
 /// Whether a rollback or a guarded change has begun and not ended.
 pub fn change(application: &Application, now: Timestamp) -> Line {
     const NAME: &str = "change";
-    if let Some(reason) = application.unread.first() {
-        return Line::new(NAME, Verdict::Error, shown(reason.as_bytes())).mend("lifeboat doctor");
-    }
     if let Some(under) = &application.rollback {
         let since = age(under.since, now);
         if under.is_attended {
@@ -67,19 +64,29 @@ pub fn change(application: &Application, now: Timestamp) -> Line {
         let reason = format!("a rollback was cut off {since} ago at \"{}\"", under.stage);
         return Line::new(NAME, Verdict::Fail, reason).blocking().mend("lifeboat rollback --resume");
     }
-    let Some(under) = &application.hotfix else {
-        return Line::new(NAME, Verdict::Pass, "no rollback or hotfix is under way");
-    };
+    let Some(under) = &application.hotfix else { return maintenance(application, now) };
     let since = age(under.since, now);
     let reason = format!("a hotfix is under way for {since}: {}", under.stage);
     if under.is_attended || under.is_by_hand && now.since(under.since) <= BY_HAND {
         return Line::new(NAME, Verdict::Pass, reason);
     }
     match under.is_by_hand {
-        true => Line::new(NAME, Verdict::Stale, reason).mend("lifeboat confirm"),
+        true => Line::new(NAME, Verdict::Stale, reason).mend("lifeboat confirm").by_age(),
         false => Line::new(NAME, Verdict::Fail, format!("{reason}, and nobody watches it"))
             .mend("lifeboat hotfix --resume"),
     }
+}
+
+fn maintenance(application: &Application, now: Timestamp) -> Line {
+    const NAME: &str = "change";
+    let Some(began) = application.maintenance else {
+        return Line::new(NAME, Verdict::Pass, "no rollback, hotfix or maintenance is under way");
+    };
+    let reason = format!("a maintenance is under way for {}", age(began, now));
+    if now.since(began) <= BY_HAND {
+        return Line::new(NAME, Verdict::Pass, reason);
+    }
+    Line::new(NAME, Verdict::Stale, reason).mend("lifeboat maintenance end").by_age()
 }
 
 /// Whether everybody who is to be told could be told the last time.
@@ -94,7 +101,7 @@ pub fn notifications(application: &Application) -> Line {
             let more = application.silent.len() - 1;
             let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
             let reason = shown(format!("{way}: {why}{rest}").as_bytes());
-            Line::new(NAME, Verdict::Fail, reason).mend("lifeboat notify test")
+            Line::new(NAME, Verdict::Fail, reason).mend("lifeboat notify --test")
         }
     }
 }

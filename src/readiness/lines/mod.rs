@@ -38,8 +38,40 @@ pub fn all(facts: &Facts) -> Vec<Line> {
         lines.push(application::notifications(application));
     }
     lines.push(room::room(facts));
+    lines.push(remembered(facts));
     lines.push(clock(facts));
-    lines
+    settle(lines)
+}
+
+// What is wrong only because something else is, is not said twice.
+fn settle(lines: Vec<Line>) -> Vec<Line> {
+    /// Lines that rest on what the logbook says.
+    const BY_RECORDS: [&str; 4] = ["verification", "coverage", "drill", "runbooks"];
+    let is_wrong = |name: &str| lines.iter().any(|line| line.name == name && line.verdict.is_wrong());
+    let (clock, logbook) = (is_wrong("clock"), is_wrong("logbook"));
+    let settled = |line: Line| {
+        if clock && line.by_age && line.verdict.is_wrong() {
+            line.not_judged("the clock cannot be trusted")
+        } else if logbook && line.verdict == Verdict::Stale && BY_RECORDS.contains(&line.name) {
+            line.not_judged("the logbook is damaged")
+        } else {
+            line
+        }
+    };
+    lines.into_iter().map(settled).collect()
+}
+
+// What this host remembers. Moved aside, nothing is lost that a person could not look at.
+fn remembered(facts: &Facts) -> Line {
+    const NAME: &str = "memory";
+    let Some((path, why)) = facts.unread.first() else {
+        return Line::new(NAME, Verdict::Pass, "what this host remembers can be read");
+    };
+    let more = facts.unread.len() - 1;
+    let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let path = path.shown();
+    Line::new(NAME, Verdict::Error, shown(format!("{why}{rest}").as_bytes()))
+        .mend(format!("mv {path} {path}.damaged"))
 }
 
 fn clock(facts: &Facts) -> Line {
@@ -50,11 +82,7 @@ fn clock(facts: &Facts) -> Line {
         })
     };
     let repository = facts.repository.as_ref().ok();
-    let record = repository.and_then(|repository| future(repository.memory.newest?, "the newest record"));
-    let snapshot = || {
-        let newest = repository?.snapshots.iter().map(|(_, fact)| fact.finished).max();
-        future(newest?, "the newest snapshot")
-    };
+    let record = repository.and_then(|repository| future(repository.memory.newest()?, "the last record"));
     let looked = || future(facts.application.as_ref()?.looked?, "the last look at the checks");
     let jump = || {
         let seconds = facts.clock_jump?;
@@ -62,7 +90,7 @@ fn clock(facts: &Facts) -> Line {
         let way = if seconds > 0 { "forward" } else { "back" };
         Some(format!("the clock was set {way} by {length} between two looks"))
     };
-    match record.or_else(snapshot).or_else(looked).or_else(jump) {
+    match record.or_else(looked).or_else(jump) {
         None => Line::new(NAME, Verdict::Pass, "nothing is recorded as of the future"),
         Some(reason) => {
             Line::new(NAME, Verdict::Error, format!("{reason}: no age can be trusted")).mend("timedatectl")

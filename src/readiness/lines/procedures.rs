@@ -23,7 +23,7 @@ pub fn runbooks(repository: &Repository, application: &Application, now: Timesta
         application.plan.runbook.iter().filter(|(_, book)| book.schedule.is_some() || book.every.is_some());
     // one that never ran is due since the first moment after Lifeboat came
     let came = repository.memory.oldest.unwrap_or(now).min(now);
-    let (mut failed, mut unjudged, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut failed, mut unjudged, mut late, mut never) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut next: Option<(Timestamp, &str)> = None;
     for (name, book) in timed {
         let run = last(name, &repository.memory.runs, now).run;
@@ -41,6 +41,9 @@ pub fn runbooks(repository: &Repository, application: &Application, now: Timesta
             continue;
         };
         let Some(at) = found.at else { continue };
+        if run.is_none() {
+            never.push(name.as_str());
+        }
         if found.is_due && now.since(at) > grace(book, at) {
             late.push(name.as_str());
         } else if next.is_none_or(|(before, _)| at < before) {
@@ -56,6 +59,8 @@ pub fn runbooks(repository: &Repository, application: &Application, now: Timesta
     say(&failed, "failed the last time");
     say(&unjudged, "could not be judged the last time");
     say(&late, "overdue");
+    never.retain(|name| !late.contains(name));
+    say(&never, "never run so far");
     if let Some((at, name)) = next {
         let when = if at <= now { "due now".to_owned() } else { format!("in {}", words(at.since(now))) };
         parts.push(format!("next: {} {when}", shown(name.as_bytes())));
@@ -65,7 +70,7 @@ pub fn runbooks(repository: &Repository, application: &Application, now: Timesta
     if let Some(mend) = first(&failed) {
         Line::new(NAME, Verdict::Fail, reason).mend(mend)
     } else if !late.is_empty() {
-        Line::new(NAME, Verdict::Stale, reason).mend("lifeboat run --due")
+        Line::new(NAME, Verdict::Stale, reason).mend("lifeboat run --due").by_age()
     } else if let Some(mend) = first(&unjudged) {
         Line::new(NAME, Verdict::Error, reason).mend(mend)
     } else if next.is_none() {
@@ -92,7 +97,7 @@ pub fn actions(repository: &Repository, now: Timestamp) -> Line {
         let count = size::plural(late.len() as u64, "open action");
         let reason =
             format!("{count} overdue, such as {:?}, due {}", shown(first.text.as_bytes()), first.due);
-        return Line::new(NAME, Verdict::Fail, reason).mend("lifeboat log actions");
+        return Line::new(NAME, Verdict::Fail, reason).mend("lifeboat log actions").by_age();
     }
     let Some(first) = open.first() else { return Line::new(NAME, Verdict::Pass, "none is open") };
     let mut reason = format!("{} open", size::count(open.len() as u64));

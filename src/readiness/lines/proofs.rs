@@ -40,7 +40,7 @@ pub fn verification(repository: &Repository, now: Timestamp) -> Line {
         Some((at, depth)) => {
             let reason = format!("nothing wrong {} ago ({depth})", age(*at, now));
             if now.since(*at) > RECENT {
-                return Line::new(NAME, Verdict::Stale, reason).mend("lifeboat verify");
+                return Line::new(NAME, Verdict::Stale, reason).mend("lifeboat verify").by_age();
             }
             Line::new(NAME, Verdict::Pass, reason)
         }
@@ -59,7 +59,7 @@ pub fn coverage(repository: &Repository) -> Line {
     let reason = format!("every byte read within {days} days: {:.0} %", (share * 100.0).floor());
     match share >= ENOUGH {
         true => Line::new(NAME, Verdict::Pass, reason),
-        false => Line::new(NAME, Verdict::Stale, reason).mend("lifeboat verify --read-data"),
+        false => Line::new(NAME, Verdict::Stale, reason).mend("lifeboat verify --read-data").by_age(),
     }
 }
 
@@ -109,7 +109,7 @@ fn result(run: &Run, application: Option<&Application>, now: Timestamp) -> Line 
     let every = every.unwrap_or(DRILL_EVERY);
     if now.since(run.finished) > every {
         reason.push_str(&format!("; one is due every {}", words(every)));
-        return Line::new(NAME, Verdict::Stale, reason).mend(MEND);
+        return Line::new(NAME, Verdict::Stale, reason).mend(MEND).by_age();
     }
     if application.is_some_and(|application| application.config_sha256 != run.config_sha256) {
         reason.push_str("; the plan was changed since");

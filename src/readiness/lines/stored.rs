@@ -18,8 +18,12 @@ pub fn repository(facts: &Facts) -> Line {
     const NAME: &str = "repository";
     match &facts.repository {
         Err(Unopened { why, is_missing }) => {
-            let mend = if *is_missing { "lifeboat init" } else { "lifeboat doctor" };
-            Line::new(NAME, Verdict::Fail, shown(why.as_bytes())).blocking().mend(mend)
+            let (hint, mend) = match is_missing {
+                true => ("; if it lies on a mount, is that mounted?", "lifeboat init"),
+                false => ("", "lifeboat doctor"),
+            };
+            let reason = format!("{}{hint}", shown(why.as_bytes()));
+            Line::new(NAME, Verdict::Fail, reason).blocking().mend(mend)
         }
         Ok(found) if !found.unreadable.is_empty() => {
             let count = size::plural(found.unreadable.len() as u64, "snapshot");
@@ -28,9 +32,13 @@ pub fn repository(facts: &Facts) -> Line {
                 .blocking()
                 .mend("lifeboat verify")
         }
+        Ok(Repository { lost: Some(lost), .. }) => {
+            Line::new(NAME, Verdict::Fail, lost.clone()).blocking().mend("lifeboat verify")
+        }
         Ok(Repository { older: Some(older), .. }) => {
             let reason = shown(older.replace('\n', " ").as_bytes());
-            Line::new(NAME, Verdict::Fail, reason).blocking().mend("lifeboat verify")
+            let mend = "put the newer state back, or lifeboat snapshot --accept-older";
+            Line::new(NAME, Verdict::Fail, reason).blocking().mend(mend)
         }
         Ok(found) => {
             let (count, bytes) = (found.snapshots.len() as u64, found.coverage.0);
@@ -65,7 +73,7 @@ pub fn snapshot(repository: &Repository, application: Option<&Application>, now:
         reason.push_str(&format!(", {relation} the objective of {}", words(limit)));
     }
     if limit.is_some_and(|limit| old > limit) {
-        return Line::new(NAME, Verdict::Fail, reason).mend("lifeboat snapshot");
+        return Line::new(NAME, Verdict::Fail, reason).mend("lifeboat snapshot").by_age();
     }
     if fact.incomplete > 0 {
         let entries = size::plural(fact.incomplete, "thing");

@@ -148,3 +148,25 @@ fn a_newer_repository_is_named_as_such_and_left_alone() {
         assert!(!env.path("out").exists());
     }
 }
+
+#[test]
+fn a_wrong_command_line_is_json_where_programs_read() {
+    let env = TestEnv::new();
+    for args in [&["status", "--json", "--nosuch"][..], &["log", "show", "--json", "--verdict", "q"]] {
+        let run = env.run(args);
+        assert_eq!(run.code, 2, "{args:?}");
+        let line: serde_json::Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+        assert_eq!(line["message_type"].as_str(), Some("exit_error"), "{line}");
+    }
+}
+
+#[test]
+fn a_tree_that_a_rollback_put_aside_is_not_the_application() {
+    let env = TestEnv::new();
+    env.write(".lifeboat-app.20261125T120000Z-0badcafe/lifeboat.toml", "[app]\nname = \"a\"\n");
+    let aside = env.path(".lifeboat-app.20261125T120000Z-0badcafe");
+    for args in [&["snapshot"][..], &["run", "--list"], &["status"]] {
+        let run = crate::env::Run::from(env.command().current_dir(&aside).args(args).output().unwrap());
+        assert!(run.code == 2 && run.stderr.contains("put aside"), "{args:?}: {} {}", run.code, run.stderr);
+    }
+}

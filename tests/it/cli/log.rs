@@ -173,10 +173,13 @@ fn a_whole_logbook_is_whole_and_its_head_can_be_noted() {
     drill(&env, &"d4".repeat(32), "failed", false);
     env.ok(["log", "verify", "--head", &head]);
     let noted = env.json(["log", "verify"])["heads"][0]["head"].as_str().unwrap().to_owned();
-    // the failure is cut off from the end, signature and all: only who noted the head can tell
+    // the failure is cut off from the end, signature and all: only who has seen it, or noted the head, can tell
     let last = record_files(&env).pop().unwrap();
     std::fs::remove_file(last.with_extension("sig")).unwrap();
     std::fs::remove_file(last).unwrap();
+    let run = env.run(["log", "verify"]);
+    assert!(run.code == 40 && run.stdout.contains("this host has seen it"), "{}", run.stdout);
+    std::fs::remove_dir_all(env.path("state")).unwrap();
     env.ok(["log", "verify"]);
     let run = env.run(["log", "verify", "--head", &noted]);
     assert_eq!(run.code, 40, "{}", run.stdout);

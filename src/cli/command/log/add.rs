@@ -23,19 +23,19 @@ pub struct AddArgs {
     #[arg(value_name = "RECORD")]
     record: Option<String>,
     /// What was done by hand
-    #[arg(long = "activity", value_name = "TEXT")]
+    #[arg(long = "activity", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     activities: Vec<String>,
     /// The occasion of work that stands alone: the type of the session in the maintenance log
     #[arg(long, value_name = "TYPE", value_parser = OCCASIONS, requires = "activities", conflicts_with = "record")]
     occasion: Option<String>,
     /// What went wrong, and what was done about it
-    #[arg(long = "issue", value_name = "TEXT")]
+    #[arg(long = "issue", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     issues: Vec<String>,
     /// What was noticed besides
-    #[arg(long = "observation", value_name = "TEXT")]
+    #[arg(long = "observation", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     observations: Vec<String>,
     /// What is to be done
-    #[arg(long = "next-action", value_name = "TEXT")]
+    #[arg(long = "next-action", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     actions: Vec<String>,
     /// Who does the next actions
     #[arg(long, value_name = "NAME", requires = "actions")]
@@ -47,10 +47,10 @@ pub struct AddArgs {
     #[arg(long = "done", value_name = "TEXT")]
     done: Vec<String>,
     /// What was learned
-    #[arg(long = "lesson", value_name = "TEXT")]
+    #[arg(long = "lesson", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     lessons: Vec<String>,
     /// Who has looked at the record
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     sign_off: Option<String>,
     /// What they say of it
     #[arg(long, value_name = "TEXT", requires = "sign_off")]

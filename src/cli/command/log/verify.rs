@@ -54,6 +54,15 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<Exit, CommandError> {
     let snapshots = context.snapshots(&repo)?;
     let mut wrong: Vec<Wrong> = logbook::verify_chain(&logbook).iter().map(of_fault).collect();
     wrong.extend(witnessed(&logbook, &snapshots, &noted));
+    // the end of a chain that was cut off: only who has seen it knows
+    let cuts = context.older().map(|older| older.records.as_slice()).unwrap_or_default();
+    wrong.extend(cuts.iter().map(|cut| Wrong {
+        notice: false,
+        writer: cut.writer.clone(),
+        sequence: Some(cut.sequence),
+        object: Some(cut.id.to_hex()),
+        text: "it is missing, with all that followed it; this host has seen it".to_owned(),
+    }));
     wrong.extend(logbook.strange.iter().map(|key| Wrong {
         notice: true,
         writer: String::new(),
