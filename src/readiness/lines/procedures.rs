@@ -96,7 +96,7 @@ pub fn actions(repository: &Repository, now: Timestamp) -> Line {
     if let Some(first) = late.first() {
         let count = size::plural(late.len() as u64, "open action");
         let reason =
-            format!("{count} overdue, such as {:?}, due {}", shown(first.text.as_bytes()), first.due);
+            format!("{count} overdue, such as \"{}\", due {}", shown(first.text.as_bytes()), first.due);
         return Line::new(NAME, Verdict::Fail, reason).mend("lifeboat log actions").by_age();
     }
     let Some(first) = open.first() else { return Line::new(NAME, Verdict::Pass, "none is open") };

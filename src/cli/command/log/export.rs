@@ -6,6 +6,7 @@ use super::show::{summary, value};
 use super::{Which, find};
 use crate::base::Exit;
 use crate::base::id::RecordId;
+use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::evidence::logged::{FOLLOW_UP, Said, follow_ups, runs};
@@ -194,7 +195,8 @@ fn found_wrong(mut activity: Activity, record: &Record) -> Activity {
     // a verify says how much is wrong with the repository: it did its work, but the work is not done
     let problems = record.body.get("problems").and_then(Value::as_u64).filter(|number| *number > 0);
     if let Some(number) = problems {
-        activity.issues.push(format!("{number} problems were found in the repository"));
+        let were = if number == 1 { "was" } else { "were" };
+        activity.issues.push(format!("{} {were} found in the repository", size::plural(number, "problem")));
         activity.complete = false;
     }
     activity
