@@ -228,6 +228,11 @@ pub fn shown_message(text: &str) -> String {
     out
 }
 
+/// The same on one line, whatever white space there was.
+pub fn one_line(text: &str) -> String {
+    shown_text(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Longer text from outside, made safe for a report: as [`shown`], but lines and tabs stay, colours of
 /// terminals (ECMA-48 control sequences) are dropped, and a backslash is itself.
 pub fn shown_text(text: &str) -> String {

@@ -46,12 +46,20 @@ pub struct Point {
 pub fn growth(snapshots: &[Snapshot], free_bytes: Option<u64>, now: Timestamp) -> Growth {
     let mut all: Vec<_> = snapshots.iter().map(|s| &s.document).collect();
     all.sort_by(|a, b| a.started.partial_cmp(&b.started).unwrap_or(std::cmp::Ordering::Equal));
+    let taken = all
+        .iter()
+        .map(|document| (document.started, document.statistics.bytes, document.statistics.stored_bytes));
+    of_points(points(taken), free_bytes, now)
+}
+
+/// Snapshots as points, oldest first: of each, when it was taken, its size, and what it added.
+pub fn points(snapshots: impl Iterator<Item = (Timestamp, u64, u64)>) -> Vec<Point> {
     let mut stored = 0;
-    let points = all.iter().map(|document| {
-        stored += document.statistics.stored_bytes;
-        Point { at: document.started, bytes: document.statistics.bytes, stored }
-    });
-    of_points(points.collect(), free_bytes, now)
+    let point = |(at, bytes, added): (Timestamp, u64, u64)| {
+        stored += added;
+        Point { at, bytes, stored }
+    };
+    snapshots.map(point).collect()
 }
 
 /// As [`growth`], of the points themselves, oldest first.

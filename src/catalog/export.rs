@@ -7,6 +7,7 @@ use super::content::write_stream;
 use super::ls::{missing, output};
 use super::paths::{Part, PathError, absolute};
 use super::tar::{Member, write_end, write_padding};
+use crate::base::error::causes;
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::name::Name;
 use crate::format::manifest::{Entry, Type, compare_entries, is_within_subtree};
@@ -214,15 +215,4 @@ enum Added {
 
 fn is_damage(error: &RepoError) -> bool {
     error.is_damage() || matches!(error, RepoError::Format(_))
-}
-
-fn causes(error: &RepoError) -> String {
-    use std::error::Error as _;
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

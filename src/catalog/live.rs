@@ -19,11 +19,11 @@ use super::cursor::Cursor;
 use super::diff::{Change, Counts};
 use super::paths::{Part, absolute};
 use crate::base::event::{Event, Notice, Observer, Step};
-use crate::base::id::ChunkId;
 use crate::base::name::Name;
 use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, write_stat};
 use crate::repo::chunk_index::ChunkIndex;
+use crate::repo::content::same_stream;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
 use crate::sys::attributes::{Handle, flags, holes, xattrs};
@@ -368,30 +368,7 @@ fn same_bytes(file: &File, entry: &Entry, same_holes: bool, index: &ChunkIndex) 
     {
         return Ok(false);
     }
-    let mut segments = entry.segments();
-    let (mut at, mut left) = segments.next().unwrap_or_default();
-    let mut buffer = Vec::new();
-    for id in &entry.chunks {
-        let Some(place) = index.get(id) else { return Ok(false) };
-        buffer.resize(place.size as usize, 0);
-        let mut filled = 0;
-        while filled < buffer.len() {
-            if left == 0 {
-                let Some(next) = segments.next() else { return Ok(false) };
-                (at, left) = next;
-            }
-            let now = left.min((buffer.len() - filled) as u64) as usize;
-            match file.read_exact_at(&mut buffer[filled..filled + now], at) {
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                other => other?,
-            }
-            (at, left, filled) = (at + now as u64, left - now as u64, filled + now);
-        }
-        if ChunkId::of(&buffer) != *id {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    same_stream(file, entry, index)
 }
 
 fn is_zero(file: &File, (offset, length): (u64, u64)) -> io::Result<bool> {

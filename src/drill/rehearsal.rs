@@ -18,8 +18,7 @@ use crate::check::value::CommandLine;
 use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
 use crate::evidence::verdict::SERVER;
 use crate::evidence::{
-    Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Outcome, Production, SCHEMA, Seconds,
-    Verdict,
+    Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Outcome, Production, Seconds,
 };
 use crate::plan::Plan;
 use crate::restore::{Placement, place};
@@ -591,25 +590,19 @@ impl<'a> Run<'a> {
         let mut deviations = self.deviations;
         deviations.extend(kept.map(|path| format!("the copy was kept at {}", path.display())));
         Evidence {
-            schema: SCHEMA.to_owned(),
             run_id,
-            kind: Kind::Drill,
             app: plan.name(),
             scenario: format!(
                 "the loss of {}, brought back from {}",
                 plan.root().display(),
                 subject.snapshot.id.short()
             ),
-            started,
             finished: subject.repo.clock().now(),
             tool: facts::tool(&self.options.program),
             host: facts::host(),
             operator: facts::operator(sudo_user),
-            participants: Vec::new(),
-            approver: None,
             config_sha256: subject.plan_sha256.clone(),
             snapshot: Some(facts::snapshot(subject)),
-            after: None,
             objectives: Objectives {
                 rto_s: plan.drill.objectives.rto.map(seconds),
                 rpo_s: plan.drill.objectives.rpo.map(seconds),
@@ -625,12 +618,7 @@ impl<'a> Run<'a> {
             steps: self.recorder.steps,
             checks: self.recorder.checks,
             faults,
-            self_test: Vec::new(),
             not_tested: self.not_tested,
-            verdict: Verdict::Inconclusive,
-            reasons: Vec::new(),
-            cap: None,
-            objectives_met: None,
             deviations,
             production: Some(Production {
                 healthy_before: before.healthy,
@@ -638,8 +626,7 @@ impl<'a> Run<'a> {
                 fingerprint_unchanged: before.fingerprint.zip(after.fingerprint).map(|(a, b)| a == b),
             }),
             cleanup: Cleanup { proved: leftovers.is_empty(), leftovers },
-            follow_ups: Vec::new(),
-            seal: None,
+            ..Evidence::begun(Kind::Drill, started)
         }
     }
 }

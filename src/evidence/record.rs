@@ -100,6 +100,44 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// A run of this kind that began then, in which nothing was done, seen or left over yet.
+    pub fn begun(kind: Kind, started: Timestamp) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            run_id: String::new(),
+            kind,
+            app: String::new(),
+            scenario: String::new(),
+            started,
+            finished: started,
+            tool: Tool::default(),
+            host: Host::default(),
+            operator: Operator::default(),
+            participants: Vec::new(),
+            approver: None,
+            config_sha256: String::new(),
+            snapshot: None,
+            after: None,
+            objectives: Objectives::default(),
+            measured: Measured::default(),
+            isolation: Isolation::default(),
+            steps: Vec::new(),
+            checks: Vec::new(),
+            faults: Vec::new(),
+            self_test: Vec::new(),
+            not_tested: Vec::new(),
+            verdict: Verdict::Inconclusive,
+            reasons: Vec::new(),
+            cap: None,
+            objectives_met: None,
+            deviations: Vec::new(),
+            production: None,
+            cleanup: Cleanup::default(),
+            follow_ups: Vec::new(),
+            seal: None,
+        }
+    }
+
     /// The same record with the verdict that its facts give it.
     #[must_use]
     pub fn judged(mut self) -> Self {

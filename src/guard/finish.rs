@@ -11,10 +11,7 @@ use crate::base::event::Observer;
 use crate::base::id::SnapshotId;
 use crate::drill::facts;
 use crate::drill::recorder::Result as StepResult;
-use crate::evidence::{
-    self, Cleanup, Evidence, Isolation, Kind, Measured, Objectives, Outcome as StepOutcome, SCHEMA,
-    SnapshotFacts, Verdict,
-};
+use crate::evidence::{self, Cleanup, Evidence, Kind, Measured, Outcome as StepOutcome, SnapshotFacts};
 use crate::rollback::{self, Ended, Goal};
 
 impl Guard<'_> {
@@ -208,39 +205,23 @@ impl Guard<'_> {
             format!("{verb} {}: {}, {why}{touched}", armed.change.shown(), end.title().to_lowercase());
         let faults = if armed.unjudged && faults.is_empty() { vec![why.to_owned()] } else { faults };
         Evidence {
-            schema: SCHEMA.to_owned(),
             run_id: armed.run_id.clone(),
-            kind: Kind::Hotfix,
             app: subject.plan.name(),
             scenario: scenario.trim().to_owned(),
-            started: armed.started,
             finished: subject.repo.clock().now(),
             tool: facts::tool(&subject.program),
             host: facts::host(),
             operator: facts::operator(subject.sudo_user.clone()),
-            participants: Vec::new(),
-            approver: None,
             config_sha256: subject.plan_sha256.clone(),
             snapshot: self.snapshot_facts(),
             after: after.map(|id| id.to_hex()),
-            objectives: Objectives::default(),
             measured: Measured { phases: armed.phases.clone(), ..Measured::default() },
-            isolation: Isolation::default(),
             steps: armed.steps.clone(),
             checks: armed.checks.clone(),
             faults,
-            self_test: Vec::new(),
-            not_tested: Vec::new(),
-            verdict: Verdict::Inconclusive,
-            reasons: Vec::new(),
-            cap: None,
-            objectives_met: None,
-            deviations: Vec::new(),
-            production: None,
             // a guard makes nothing that it would have to clear away
             cleanup: Cleanup { proved: true, leftovers: Vec::new() },
-            follow_ups: Vec::new(),
-            seal: None,
+            ..Evidence::begun(Kind::Hotfix, armed.started)
         }
     }
 

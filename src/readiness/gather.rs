@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use sha2::{Digest as _, Sha256};
+
 use super::clock::Seen;
 use super::facts::{Application, Facts, Place, Replica, Repository, SnapshotFact, Under, Unopened};
 use super::memory::{Known, Memory, Proof};
-use sha2::{Digest as _, Sha256};
-
 use crate::base::Name;
+use crate::base::error::causes;
 use crate::base::id::{PackId, SnapshotId};
 use crate::base::size;
 use crate::base::time::{Clock, Timestamp};
-use crate::capacity::repository::{Point, of_points};
+use crate::capacity::Growth;
+use crate::capacity::repository::{of_points, points};
 use crate::evidence::actions;
 use crate::format::snapshot::Document;
 use crate::logbook::{Followed, follow};
@@ -32,6 +34,9 @@ use crate::{capacity, guard, health, notify, rollback, runbook, witness};
 
 /// The name under which what was read is kept.
 const FILE: &str = "readiness.json";
+
+/// Files of what this host remembers that could not be read, and why.
+type Unread = Vec<(Name, String)>;
 
 /// Where to look.
 pub struct Sources<'s> {
@@ -53,32 +58,27 @@ pub struct Sources<'s> {
 pub fn gather(sources: &Sources<'_>) -> Facts {
     let now = sources.clock.now();
     let seen = Seen::now(now);
-    let mut clock_jump = None;
+    let (mut clock_jump, mut unread) = (None, Vec::new());
     let repository = sources.repo.clone().and_then(|repo| {
         let remembered: Option<Memory> = sources.memory.and_then(|state| state.read(FILE).ok().flatten());
         let before = remembered.as_ref().and_then(|memory| memory.seen.clone());
         clock_jump = before.as_ref().and_then(|before| seen.jump(before));
         let mut memory = Memory::of(remembered, &repo.config().id);
         memory.seen = Some(seen.or_before(before));
-        read(repo, memory, sources, now).map_err(|error| Unopened { why: whole(&error), is_missing: false })
+        read(repo, memory, sources, now, &mut unread)
+            .map_err(|error| Unopened { why: causes(&error), is_missing: false })
     });
-    let mut unread = Vec::new();
     let application = sources.plan.as_ref().map(|(plan, hash)| application(plan, hash, sources, &mut unread));
-    if let (Ok(repo), Some(state)) = (&sources.repo, sources.memory)
-        && let Err(WitnessError::State(error)) = witness::look(repo, Some(state))
-    {
-        unread.push(of_state(&error));
-    }
     Facts { now, repository, application, unread, clock_jump }
 }
 
-// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) -> Result<Repository> {
+fn read(
+    repo: &Repo,
+    mut memory: Memory,
+    sources: &Sources<'_>,
+    now: Timestamp,
+    unread: &mut Unread,
+) -> Result<Repository> {
     let before = (memory.progress.clone(), memory.documents.len());
     let followed = follow(repo, memory.progress.as_ref())?;
     memory.take(&followed);
@@ -101,12 +101,12 @@ fn read(repo: &Repo, mut memory: Memory, sources: &Sources<'_>, now: Timestamp) 
     snapshots.sort_by_key(|(id, fact)| (fact.finished, *id));
     let replicas =
         replicas(repo, sources.plan.as_ref().map(|plan| plan.0), &snapshots, &packs, sources.clock);
-    let (older, cuts) = older(repo, sources.memory)?;
+    let (older, cuts) = older(repo, sources.memory, unread)?;
     Ok(Repository {
         location: Name::from(sources.location.as_os_str()),
         coverage: coverage(&memory, &packs, now),
         damaged_packs: damaged(&memory, &packs),
-        growth: of_points(points(&memory), free, now),
+        growth: growth(&memory, free, now),
         actions: actions::open(&memory.spoken()),
         lost: memory.stock.as_ref().and_then(|stock| stock.1.clone()),
         faults: cuts.into_iter().chain(faults(&followed)).collect(),
@@ -164,15 +164,11 @@ fn fact(document: &Document) -> SnapshotFact {
     }
 }
 
-fn points(memory: &Memory) -> Vec<Point> {
+fn growth(memory: &Memory, free: Option<u64>, now: Timestamp) -> Growth {
     let mut facts: Vec<&SnapshotFact> = memory.documents.values().map(|known| &known.fact).collect();
     facts.sort_by_key(|fact| fact.started);
-    let mut stored = 0;
-    let point = |fact: &&SnapshotFact| {
-        stored += fact.stored_bytes;
-        Point { at: fact.started, bytes: fact.bytes, stored }
-    };
-    facts.iter().map(point).collect()
+    let taken = facts.iter().map(|fact| (fact.started, fact.bytes, fact.stored_bytes));
+    of_points(points(taken), free, now)
 }
 
 fn coverage(memory: &Memory, packs: &[ObjectInfo], now: Timestamp) -> (u64, u64) {
@@ -195,12 +191,14 @@ fn damaged(memory: &Memory, packs: &[ObjectInfo]) -> Vec<PackId> {
 }
 
 // The snapshots that are gone, in words, and the ends of chains that are.
-fn older(repo: &Repo, memory: Option<&State>) -> Result<(Option<String>, Vec<String>)> {
+fn older(repo: &Repo, memory: Option<&State>, unread: &mut Unread) -> Result<(Option<String>, Vec<String>)> {
     let found = match witness::look(repo, memory) {
         Ok(look) => look.older,
         Err(WitnessError::Repo(error)) => return Err(error),
-        // said by itself
-        Err(_) => None,
+        Err(WitnessError::State(error)) => {
+            unread.push(of_state(&error));
+            None
+        }
     };
     let Some(older) = found else { return Ok((None, Vec::new())) };
     let cut = |cut: &crate::logbook::Cut| {
@@ -287,14 +285,14 @@ fn replica(
     packs: &[ObjectInfo],
     clock: Clock,
 ) -> std::result::Result<Replica, String> {
-    let other = Repo::open(Arc::new(LocalStore::open(location)), clock).map_err(|error| whole(&error))?;
+    let other = Repo::open(Arc::new(LocalStore::open(location)), clock).map_err(|error| causes(&error))?;
     if other.config().id != repo.config().id {
         return Err("it is another repository, no copy of this one".to_owned());
     }
     let there: BTreeSet<SnapshotId> =
-        other.snapshot_ids().map_err(|error| whole(&error))?.into_iter().collect();
+        other.snapshot_ids().map_err(|error| causes(&error))?.into_iter().collect();
     let missing: Vec<_> = snapshots.iter().filter(|(id, _)| !there.contains(id)).collect();
-    let held = other.store().list(Kind::Packs).map_err(|error| whole(&error))?;
+    let held = other.store().list(Kind::Packs).map_err(|error| causes(&error))?;
     let held: HashMap<&str, u64> = held.iter().map(|pack| (pack.key.as_str(), pack.bytes)).collect();
     let lacks = packs.iter().filter(|pack| held.get(pack.key.as_str()) != Some(&pack.bytes));
     Ok(Replica {
@@ -304,12 +302,7 @@ fn replica(
     })
 }
 
-fn application(
-    plan: &Plan,
-    config_sha256: &str,
-    sources: &Sources<'_>,
-    unread: &mut Vec<(Name, String)>,
-) -> Application {
+fn application(plan: &Plan, config_sha256: &str, sources: &Sources<'_>, unread: &mut Unread) -> Application {
     let mut found = Application {
         name: plan.name(),
         plan: plan.clone(),
@@ -341,10 +334,10 @@ fn of_state(error: &StateError) -> (Name, String) {
     let path = match error {
         StateError::Io { path, .. } | StateError::Damaged { path, .. } => path.clone(),
     };
-    (path, whole(error))
+    (path, causes(error))
 }
 
-fn recall(found: &mut Application, plan: &Plan, state: &State, unread: &mut Vec<(Name, String)>) {
+fn recall(found: &mut Application, plan: &Plan, state: &State, unread: &mut Unread) {
     let mut note = |error: &StateError| unread.push(of_state(error));
     for said in health::history::read(state) {
         // in the order in which they were said: a clock that was right again is believed

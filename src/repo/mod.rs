@@ -11,6 +11,7 @@ use crate::format::repository::Repository;
 use crate::store::{Key, Lock, LockMode, Store, StoreError};
 
 pub mod chunk_index;
+pub mod content;
 mod density;
 pub mod documents;
 pub mod keys;

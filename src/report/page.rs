@@ -7,7 +7,7 @@ use askama::Template;
 use super::chart::{Chart, LEFT, RIGHT, Span, Tick, Units, WIDTH, tenth};
 use super::strip::{MIDDLE, Strips, strips};
 use super::{Act, Data, Kept};
-use crate::base::name::shown_text;
+use crate::base::name::{one_line, shown_text};
 use crate::base::size;
 use crate::base::time::Timestamp;
 use crate::capacity::{Window, span_words};
@@ -333,8 +333,4 @@ fn seconds(value: f64) -> String {
         return format!("{:.0} ms", value * 1000.0);
     }
     size::duration(Duration::try_from_secs_f64(value).unwrap_or_default())
-}
-
-fn one_line(text: &str) -> String {
-    shown_text(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }

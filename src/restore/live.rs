@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::{Overwrite, Owner};
-use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, Stat, Type};
 use crate::repo::ChunkIndex;
+use crate::repo::content::same_stream;
 use crate::sys::attributes::{Handle, flags, holes, list_names_at, xattrs};
 use crate::tree::live::{open_in, open_path};
 
@@ -107,7 +107,7 @@ fn same_but_labels(have: &[(crate::base::Name, Vec<u8>)], wanted: &[(crate::base
 }
 
 fn same_content(entry: &Entry, live: &Stat, dir: BorrowedFd<'_>, name: &[u8], index: &ChunkIndex) -> bool {
-    let read = || -> Result<bool, Errno> {
+    let read = || -> std::io::Result<bool> {
         if entry.stat.size != live.size {
             return Ok(false);
         }
@@ -120,40 +120,7 @@ fn same_content(entry: &Entry, live: &Stat, dir: BorrowedFd<'_>, name: &[u8], in
         if live_holes != entry.holes {
             return Ok(false);
         }
-        same_bytes(fd, entry, index)
+        same_stream(fd, entry, index)
     };
     read().unwrap_or(false)
-}
-
-/// True if the file's stream, without the entry's holes, has the hashes that the entry says.
-///
-/// # Errors
-/// If it cannot be read.
-pub(super) fn same_bytes(fd: impl AsFd, entry: &Entry, index: &ChunkIndex) -> Result<bool, Errno> {
-    let mut segments = entry.segments();
-    let (mut at, mut left) = segments.next().unwrap_or_default();
-    let mut buffer = Vec::new();
-    for id in &entry.chunks {
-        let Some(place) = index.get(id) else { return Ok(false) };
-        buffer.resize(place.size as usize, 0);
-        let mut have = 0;
-        while have < buffer.len() {
-            if left == 0 {
-                let Some(next) = segments.next() else { return Ok(false) };
-                (at, left) = next;
-            }
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len() - have);
-            let read = rustix::io::pread(&fd, &mut buffer[have..have + want], at)?;
-            if read == 0 {
-                return Ok(false);
-            }
-            have += read;
-            at += read as u64;
-            left -= read as u64;
-        }
-        if ChunkId::of(&buffer) != *id {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

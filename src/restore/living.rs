@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{Mode as Bits, OFlags, ResolveFlags};
 
 use super::RestoreError;
-use super::live::same_bytes;
 use crate::base::Name;
 use crate::format::manifest::{Entry, Type};
 use crate::repo::ChunkIndex;
+use crate::repo::content::same_stream;
 use crate::tree::live::LiveStat;
 
 /// What was taken over.
@@ -83,7 +83,7 @@ impl Living {
         let file = File::from(fd);
         if !is_untouched {
             self.add(3, 1);
-            if !same_bytes(&file, entry, index).unwrap_or(false) {
+            if !same_stream(&file, entry, index).unwrap_or(false) {
                 return None;
             }
         }

@@ -6,9 +6,7 @@ use super::run::Run;
 use super::types::{Ended, Outcome, Way};
 use crate::base::id::SnapshotId;
 use crate::drill::facts;
-use crate::evidence::{
-    self, Cleanup, Evidence, Isolation, Kind, Measured, Objectives, SCHEMA, Seconds, Verdict,
-};
+use crate::evidence::{self, Cleanup, Evidence, Kind, Measured, Seconds};
 
 /// Writes the record, and says what came of it.
 pub fn outcome(run: &Run<'_>, ended: Ended) -> Outcome {
@@ -44,43 +42,28 @@ fn of(run: &Run<'_>, ended: &Ended, after: Option<SnapshotId>) -> Evidence {
         _ => Vec::new(),
     };
     Evidence {
-        schema: SCHEMA.to_owned(),
         run_id: journal.run_id.clone(),
-        kind: Kind::Rollback,
         app: subject.plan.name(),
         scenario: format!("{what}{reason}{how}"),
-        started: journal.started,
         finished: subject.repo.clock().now(),
         tool: facts::tool(&subject.program),
         host: facts::host(),
         operator: facts::operator(subject.sudo_user.clone()),
-        participants: Vec::new(),
-        approver: None,
         config_sha256: subject.plan_sha256.clone(),
         snapshot: journal
             .safety
             .and_then(|id| Some(facts::of_snapshot(id, &subject.repo.document(id).ok()?))),
         after: after.map(SnapshotId::to_hex),
-        objectives: Objectives::default(),
         measured: Measured {
             recovery_s: run.downtime.map(Seconds::new),
             phases: run.recorder.phases.clone(),
             ..Measured::default()
         },
-        isolation: Isolation::default(),
         steps: run.recorder.steps.clone(),
         checks: run.recorder.checks.clone(),
         faults,
-        self_test: Vec::new(),
-        not_tested: Vec::new(),
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
-        cap: None,
-        objectives_met: None,
         deviations: run.notes.clone(),
-        production: None,
         cleanup: Cleanup { proved: true, leftovers: Vec::new() },
-        follow_ups: Vec::new(),
-        seal: None,
+        ..Evidence::begun(Kind::Rollback, journal.started)
     }
 }

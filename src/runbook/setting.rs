@@ -7,10 +7,7 @@ use std::time::Duration;
 use super::answer::{Answer, Answers};
 use crate::base::Exit;
 use crate::base::time::{Clock, Timestamp};
-use crate::evidence::{
-    Cleanup, Evidence, Host, Isolation, Kind, Measured, Objectives, Operator, SCHEMA, Step as Done, Tool,
-    Verdict,
-};
+use crate::evidence::{Cleanup, Evidence, Host, Kind, Operator, Step as Done, Tool};
 use crate::plan::Plan;
 
 /// The terminal, the logbook and the people, as a runbook sees them.
@@ -107,39 +104,17 @@ pub struct Outcome {
 /// A record of a run that began at `started`, with nothing done yet.
 pub(super) fn record(setting: &Setting<'_>, scenario: String, started: Timestamp) -> Evidence {
     Evidence {
-        schema: SCHEMA.to_owned(),
         run_id: run_id(),
-        kind: Kind::Runbook,
         app: setting.plan.name(),
         scenario,
-        started,
         finished: setting.clock.now(),
         tool: setting.facts.tool.clone(),
         host: setting.facts.host.clone(),
         operator: setting.facts.operator.clone(),
-        participants: Vec::new(),
-        approver: None,
         config_sha256: setting.facts.config_sha256.clone(),
-        snapshot: None,
-        after: None,
-        objectives: Objectives::default(),
-        measured: Measured::default(),
-        isolation: Isolation::default(),
-        steps: Vec::new(),
-        checks: Vec::new(),
-        faults: Vec::new(),
-        self_test: Vec::new(),
-        not_tested: Vec::new(),
-        verdict: Verdict::Inconclusive,
-        reasons: Vec::new(),
-        cap: None,
-        objectives_met: None,
-        deviations: Vec::new(),
-        production: None,
         // whatever a step started and did not end well was ended with it
         cleanup: Cleanup { proved: true, leftovers: Vec::new() },
-        follow_ups: Vec::new(),
-        seal: None,
+        ..Evidence::begun(Kind::Runbook, started)
     }
 }
 

@@ -10,7 +10,6 @@ use crate::base::{Exit, Name};
 use crate::cli::context::{Context, whoami};
 use crate::cli::error::CommandError;
 use crate::evidence::Kind;
-use crate::plan::PlanError;
 use crate::readiness::{Facts, Repository, judge};
 use crate::report::{Act, Data, Kept, Objectives, Procedure, SCHEMA, page};
 use crate::runbook::due::{due, last};
@@ -79,11 +78,8 @@ fn write(path: &std::path::Path, text: &str) -> Result<(), CommandError> {
 fn data(context: &Context) -> Result<Data, CommandError> {
     let facts = facts(context)?;
     let readiness = judge(&facts);
-    let plan = match context.load_plan() {
-        Err(PlanError::NotFound(_)) => None,
-        other => Some(other?),
-    };
-    let state = plan.as_ref().and_then(|plan| context.state(plan).ok());
+    let plan = facts.application.as_ref().map(|application| &application.plan);
+    let state = plan.and_then(|plan| context.state(plan).ok());
     let name = readiness.application.clone();
     let repository = facts.repository.as_ref().ok();
     let objectives = facts.application.as_ref().map(|application| Objectives {

@@ -18,7 +18,7 @@ pub use prometheus::prometheus;
 
 use super::record::Evidence;
 use super::step::{Check, Step};
-use crate::base::name::shown_text;
+use crate::base::name::{one_line as line, shown_text};
 
 /// Why a record could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +47,6 @@ pub fn json(run: &Evidence) -> Result<String, RenderError> {
     // by way of a value, whose keys are in order
     let value = serde_json::to_value(run).map_err(|error| RenderError::new(run, "JSON", error))?;
     Ok(format!("{value:#}\n"))
-}
-
-/// Text from outside on one line.
-fn line(text: &str) -> String {
-    shown_text(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// At most so many characters, with a mark where something is left out.

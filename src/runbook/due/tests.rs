@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::check::value::Span;
-use crate::evidence::{Cleanup, Host, Isolation, Measured, Objectives, Operator, SCHEMA, Tool, Verdict};
+use crate::evidence::Verdict;
 
 fn at(text: &str) -> Timestamp {
     Timestamp(NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").unwrap().and_utc())
@@ -11,38 +11,12 @@ fn at(text: &str) -> Timestamp {
 
 fn ran(name: &str, started: Timestamp) -> Evidence {
     Evidence {
-        schema: SCHEMA.to_owned(),
         run_id: started.rfc3339(),
-        kind: Kind::Runbook,
         app: "a".to_owned(),
         scenario: scenario(name),
-        started,
         finished: started,
-        tool: Tool::default(),
-        host: Host::default(),
-        operator: Operator::default(),
-        participants: Vec::new(),
-        approver: None,
-        config_sha256: String::new(),
-        snapshot: None,
-        after: None,
-        objectives: Objectives::default(),
-        measured: Measured::default(),
-        isolation: Isolation::default(),
-        steps: Vec::new(),
-        checks: Vec::new(),
-        faults: Vec::new(),
-        self_test: Vec::new(),
-        not_tested: Vec::new(),
         verdict: Verdict::Pass,
-        reasons: Vec::new(),
-        cap: None,
-        objectives_met: None,
-        deviations: Vec::new(),
-        production: None,
-        cleanup: Cleanup::default(),
-        follow_ups: Vec::new(),
-        seal: None,
+        ..Evidence::begun(Kind::Runbook, started)
     }
 }
 
