@@ -42,7 +42,8 @@ impl Kind {
 }
 
 /// What differs besides content, as words: `mode`, `mtime`, `xattrs`. Never `ctime` and `inode`,
-/// which differ after every restore.
+/// which differ after every restore, and of a file's first name not how many more there are: they may lie outside of
+/// what was saved, and those inside tell it themselves.
 pub fn metadata(a: &Entry, b: &Entry) -> Vec<&'static str> {
     let (x, y) = (&a.stat, &b.stat);
     [
@@ -50,7 +51,7 @@ pub fn metadata(a: &Entry, b: &Entry) -> Vec<&'static str> {
         (x.uid != y.uid || a.user != b.user, "owner"),
         (x.gid != y.gid || a.group != b.group, "group"),
         (x.mtime != y.mtime, "mtime"),
-        (x.links != y.links || a.hardlink != b.hardlink, "links"),
+        (a.hardlink != b.hardlink || a.hardlink.is_some() && x.links != y.links, "links"),
         (a.flags != b.flags, "flags"),
         (a.xattrs != b.xattrs, "xattrs"),
         (a.torn != b.torn, "torn"),
@@ -144,6 +145,19 @@ mod tests {
             },
             None,
         );
+    }
+
+    #[test]
+    fn names_elsewhere_are_no_change() {
+        let (one, mut more) = (file(), file());
+        more.stat.links = 2;
+        assert_eq!(entries(&one, &more), None);
+        let mut further = file();
+        (further.hardlink, further.stat.links) = (Some(b"first".to_vec()), 2);
+        let mut alone = further.clone();
+        alone.stat.links = 1;
+        assert_eq!(entries(&further, &alone), Some((Kind::Metadata, vec!["links"])));
+        assert_eq!(entries(&one, &further), Some((Kind::Metadata, vec!["links"])));
     }
 
     #[test]

@@ -94,8 +94,8 @@ impl<'o> Batch<'o> {
     }
 
     /// Adds an entry without content.
-    pub fn add_small(&mut self, file: FileTarget<'o>) -> Option<Job<'o>> {
-        self.small.push(Arc::new(file));
+    pub fn add_small(&mut self, file: Arc<FileTarget<'o>>) -> Option<Job<'o>> {
+        self.small.push(file);
         (self.small.len() >= SMALL_BATCH).then(|| Job::Small(std::mem::take(&mut self.small)))
     }
 

@@ -20,6 +20,7 @@ mod seal;
 mod select;
 mod spare;
 mod tree;
+mod unlike;
 mod worker;
 
 use std::io;
@@ -32,9 +33,10 @@ use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
 
-pub use living::Taken;
+pub use living::{LinkedFile, TakeFrom, Taken, touched};
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
+pub use unlike::unlike;
 
 /// What happens to files that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,7 +86,7 @@ pub struct Options {
     /// Into nothing, or over something.
     pub mode: Mode,
     /// A living tree, of which files are taken over that have what the snapshot has.
-    pub living: Option<PathBuf>,
+    pub living: Option<TakeFrom>,
     /// Which entries.
     pub selection: Selection,
     /// Owners.

@@ -105,6 +105,8 @@ pub struct Report {
     pub losses: BTreeMap<Loss, u64>,
     /// Of the files, what was taken over from the living tree.
     pub taken: super::Taken,
+    /// Those that are the living ones, under a second name.
+    pub linked: Vec<super::LinkedFile>,
 }
 
 impl Report {

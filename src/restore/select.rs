@@ -76,6 +76,7 @@ pub struct Selection {
     deletes_left_out: bool,
     // paths, not patterns: nothing in a name has a meaning
     spared: BTreeSet<Vec<u8>>,
+    only: Option<BTreeSet<Vec<u8>>>,
 }
 
 impl Selection {
@@ -97,6 +98,12 @@ impl Selection {
         Self { spared: paths.into_iter().map(|path| path.0.clone()).collect(), ..Self::default() }
     }
 
+    /// These paths and nothing else, also not what lies below them.
+    pub fn only<'n>(paths: impl IntoIterator<Item = &'n Name>) -> Self {
+        let only = paths.into_iter().map(|path| path.0.clone()).collect();
+        Self { only: Some(only), ..Self::default() }
+    }
+
     /// True if a deletion does not spare what the snapshot never held.
     pub fn deletes_left_out(&self) -> bool {
         self.deletes_left_out
@@ -104,12 +111,12 @@ impl Selection {
 
     /// True if everything is selected.
     pub fn is_everything(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none() && self.spared.is_empty()
+        self.include.is_none() && self.exclude.is_none() && self.spared.is_empty() && self.only.is_none()
     }
 
     /// True if this entry is wanted. Directories that hold wanted entries are made all the same.
     pub fn wants(&self, path: &[u8], is_dir: bool) -> bool {
-        if self.is_spared(path) {
+        if self.is_spared(path) || self.only.as_ref().is_some_and(|only| !only.contains(path)) {
             return false;
         }
         let path = Name(path.to_vec());
@@ -183,5 +190,8 @@ mod tests {
         for path in [&b"data/1x.db"[..], b"x/data/[1]*.db", b"data", b"a\xff", b"data/[1]*.dbx"] {
             assert!(selection.wants(path, false), "{}", Name(path.to_vec()));
         }
+        let only = Selection::only(&spared);
+        assert!(only.wants(b"data/[1]*.db", false) && !only.is_everything());
+        assert!(!only.wants(b"data/[1]*.db/below", false) && !only.wants(b"data", true));
     }
 }

@@ -106,7 +106,7 @@ pub fn run(
     let collector = Collector::new(observer);
     let open = std::sync::atomic::AtomicUsize::new(0);
     let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, own };
-    let living = options.living.as_deref().filter(|_| !options.dry_run).map(Living::open).transpose()?;
+    let living = options.living.as_ref().filter(|_| !options.dry_run).map(Living::open).transpose()?;
     let workers = Workers::new(repo.store(), index, &collector, powers, options.devices, living);
     let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
     let result = std::thread::scope(|scope| {
@@ -152,6 +152,7 @@ pub fn run(
     }
     let mut report = collector.report().clone();
     report.taken = workers.living.as_ref().map(Living::taken).unwrap_or_default();
+    report.linked = workers.living.as_ref().map(Living::linked).unwrap_or_default();
     Ok(report)
 }
 
@@ -376,13 +377,8 @@ impl<'o> Run<'o, '_> {
                 }
             }
         }
-        let file = FileTarget::new(dir, name, path, entry, replace);
-        if file.entry.chunks.is_empty() {
-            let job = self.batch.add_small(file);
-            return job.map_or(Ok(()), |job| self.send(job));
-        }
-        let file = Arc::new(file);
-        if self.workers.living.is_none() || !Living::may_have(&file.entry) {
+        let file = Arc::new(FileTarget::new(dir, name, path, entry, replace));
+        if !self.workers.living.as_ref().is_some_and(|living| living.may_have(&file.entry)) {
             return self.put_content(file);
         }
         self.fetch_declined()?;
@@ -412,6 +408,10 @@ impl<'o> Run<'o, '_> {
     }
 
     fn put_content(&mut self, file: Arc<FileTarget<'o>>) -> Result<(), RestoreError> {
+        if file.entry.chunks.is_empty() {
+            let job = self.batch.add_small(file);
+            return job.map_or(Ok(()), |job| self.send(job));
+        }
         let mut places = Vec::with_capacity(file.entry.chunks.len());
         let mut total = 0u64;
         for id in &file.entry.chunks {
@@ -535,7 +535,12 @@ impl<'o> Run<'o, '_> {
             })
         };
         match stat_in(here, &link.name)? {
-            None => link_as(&link.name)?,
+            None => {
+                link_as(&link.name)?;
+                if let Some(living) = &self.workers.living {
+                    living.linked_again(&link.leader, &link.path, here, &link.name)?;
+                }
+            }
             Some(there) if (there.dev, there.stat.inode) == made => return Ok(()),
             Some(_) => {
                 link.dir.open_up()?;
@@ -678,8 +683,8 @@ pub fn split(path: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-// A path relative to the placement's subtree.
-fn relocate(path: Vec<u8>, subtree: &[u8]) -> Vec<u8> {
+/// A path relative to a placement's subtree.
+pub fn relocate(path: Vec<u8>, subtree: &[u8]) -> Vec<u8> {
     if subtree == ROOT {
         return path;
     }

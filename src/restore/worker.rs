@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::attributes::{Now, Powers, apply, apply_but_flags, apply_flags};
 use super::batch::{FileTarget, Job, Part};
 use super::directory::Directory;
-use super::living::Living;
+use super::living::{Around, Living};
 use super::report::{Collector, Loss};
 use super::seal;
 use crate::base::event::Event;
@@ -95,6 +95,7 @@ impl<'o> Workers<'o> {
         let mut reader = FrameReader::new(self.store, self.index);
         let mut memory = Vec::new();
         let mut names = Names::default();
+        let mut around = Around::default();
         for job in jobs {
             if !self.collector.observer.interrupted() {
                 match (job, &mut reader) {
@@ -102,7 +103,7 @@ impl<'o> Workers<'o> {
                         files.iter().for_each(|file| self.finish_file(file, &mut names))
                     }
                     (Job::Take(files), _) => files.into_iter().for_each(|file| {
-                        if let Some(file) = self.take(file, &mut names) {
+                        if let Some(file) = self.take(file, &mut names, &mut around) {
                             // nobody waits for it any more where the run has ended
                             let _ = declined.send(file);
                         }
@@ -118,9 +119,29 @@ impl<'o> Workers<'o> {
     }
 
     // From the living tree; the file comes back if that does not have it.
-    fn take(&self, file: Arc<FileTarget<'o>>, names: &mut Names) -> Option<Arc<FileTarget<'o>>> {
+    fn take(
+        &self,
+        file: Arc<FileTarget<'o>>,
+        names: &mut Names,
+        around: &mut Around,
+    ) -> Option<Arc<FileTarget<'o>>> {
         let Some(living) = &self.living else { return Some(file) };
-        let done = match living.find(&file.path, &file.entry, self.index) {
+        match living.link(&file, &self.powers, self.index, around) {
+            Ok(None) => {}
+            Ok(Some(made)) => {
+                self.remember_as(&file, &made);
+                self.count(&file.entry, file.entry.stat.size);
+                return None;
+            }
+            Err(error) => {
+                self.fail(&file, error);
+                return None;
+            }
+        }
+        let found = (!file.entry.chunks.is_empty())
+            .then(|| living.find(&file.path, &file.entry, self.index))
+            .flatten();
+        let done = match found {
             None => Ok(false),
             Some(found) => self.opened(&file).and_then(|out| {
                 let filled = living.fill(&found, &file.entry, out)?;
@@ -142,6 +163,15 @@ impl<'o> Workers<'o> {
             }
         }
         None
+    }
+
+    // One more file is there; of its bytes so many were not told yet.
+    fn count(&self, entry: &Entry, bytes: u64) {
+        let mut report = self.collector.report();
+        report.files += 1;
+        report.bytes += entry.stat.size;
+        drop(report);
+        self.collector.observer.event(Event::Advanced { entries: 1, bytes });
     }
 
     fn write_frame(
@@ -316,21 +346,22 @@ impl<'o> Workers<'o> {
             rename_over(file, temporary, &self.powers)?;
         }
         apply_flags(Handle::Open(fd), entry, now, &self.powers, self.collector);
-        let mut report = self.collector.report();
-        report.files += 1;
-        report.bytes += entry.stat.size;
-        drop(report);
-        self.collector.observer.event(Event::Advanced { entries: 1, bytes: 0 });
+        self.count(entry, 0);
         Ok(true)
     }
 
     fn remember(&self, file: &FileTarget<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
         if file.entry.stat.links > 1 {
-            let live = LiveStat::of(fd)?;
+            self.remember_as(file, &LiveStat::of(fd)?);
+        }
+        Ok(())
+    }
+
+    fn remember_as(&self, file: &FileTarget<'_>, live: &LiveStat) {
+        if file.entry.stat.links > 1 {
             let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
             linked.insert(file.path.clone(), (live.dev, live.stat.inode));
         }
-        Ok(())
     }
 
     // Whatever was written of a file that is not whole goes away again.

@@ -6,17 +6,20 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::choose::Chosen;
+use super::journal::Kept;
 use super::moment::moment;
 use super::place::Rules;
 use super::propose::extra;
 use super::types::{RollbackError, Subject};
 use crate::base::Name;
 use crate::base::event::Observer;
-use crate::restore::{self, Loss, Mode, Options, Overwrite, Owner, Report, RestoreError, Selection, Taken};
+use crate::restore::{
+    self, LinkedFile, Loss, Mode, Options, Overwrite, Owner, Report, RestoreError, Selection, TakeFrom, Taken,
+};
 use crate::sys::host::worker_count;
 
-/// Builds it. What the live tree has unchanged is taken over from there; the rest comes from the repository, every
-/// chunk compared with its hash. All of it is durable when this returns.
+/// Builds it. What the live tree has unchanged gets a second name or is copied from there; the rest comes from the repository,
+/// every chunk compared with its hash. All of it is durable when this returns.
 ///
 /// # Errors
 /// If anything could not be brought back exactly.
@@ -25,20 +28,30 @@ pub fn build(
     chosen: &Chosen,
     beside: &Path,
     observer: &dyn Observer,
-) -> Result<Taken, RollbackError> {
+) -> Result<(Taken, Vec<LinkedFile>), RollbackError> {
     let made = fs::DirBuilder::new().mode(0o700).create(beside);
     made.map_err(|source| {
         let path = Name::from(beside.as_os_str());
         RollbackError::Io { act: "make the directory", path, source }
     })?;
-    let live = subject.tree();
-    let options = Options { mode: Mode::Fresh, living: Some(live), ..options(beside, Selection::default()) };
+    let kept = Kept::read(subject.state)?.map(|kept| kept.path.as_os_str().into());
+    let living = Some(TakeFrom { tree: subject.tree(), link: true, kept });
+    let options = Options { mode: Mode::Fresh, living, ..whole(beside, Selection::default()) };
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     let report = report.map_err(failed)?;
     exact(&report)?;
     moment("the new tree is built");
-    Ok(report.taken)
+    Ok((report.taken, report.linked))
+}
+
+/// What became of the files, in words.
+pub fn told(taken: &Taken, chosen: &Chosen) -> String {
+    let all = chosen.snapshot.document.statistics.files;
+    let (linked, copied) = (taken.linked, taken.files - taken.linked);
+    let shared = if taken.shared > 0 { ", their blocks shared" } else { "" };
+    let copied = if copied > 0 { format!(" and {copied} copied from there{shared}") } else { String::new() };
+    format!("build the new tree: of {all} files {linked} are those of the live tree{copied}")
 }
 
 /// Brings the live tree itself to the snapshot, entry by entry; what `selection` leaves out stays.
@@ -53,7 +66,7 @@ pub fn in_place(
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
     let root = subject.plan.root();
-    let options = options(&root, selection);
+    let options = whole(&root, selection);
     let placements = std::slice::from_ref(&chosen.placement);
     moment("before the tree is rewritten");
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
@@ -83,7 +96,8 @@ pub fn in_place(
     Ok(())
 }
 
-fn options(target: &Path, selection: Selection) -> Options {
+/// Everything that is selected, with all that it has; in place, where nothing else is said.
+pub fn whole(target: &Path, selection: Selection) -> Options {
     Options {
         target: target.to_owned(),
         mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false },
@@ -99,14 +113,19 @@ fn options(target: &Path, selection: Selection) -> Options {
     }
 }
 
-fn failed(error: RestoreError) -> RollbackError {
+/// What a restore that failed means to a rollback.
+pub fn failed(error: RestoreError) -> RollbackError {
     match error {
         RestoreError::Interrupted => RollbackError::Interrupted,
         other => RollbackError::Build(other),
     }
 }
 
-fn exact(report: &Report) -> Result<(), RollbackError> {
+/// An error if anything was not brought back exactly.
+///
+/// # Errors
+/// As said.
+pub fn exact(report: &Report) -> Result<(), RollbackError> {
     if let Some(problem) = report.problems.first() {
         let more = report.failed.saturating_sub(1);
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };

@@ -70,7 +70,8 @@ fn is_plain(to: &Path, relative: &Path) -> bool {
     })
 }
 
-fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RollbackError {
+/// The system's error, with what was tried on what.
+pub fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RollbackError {
     let path = Name::from(path.as_os_str());
     move |source| RollbackError::Io { act, path, source }
 }
@@ -171,7 +172,11 @@ fn give_attributes(source: &Path, target: &Path) -> Result<(), RollbackError> {
     Ok(())
 }
 
-fn set_times_of(found: &fs::Metadata, target: &Path) -> Result<(), RollbackError> {
+/// Gives something the times that something else had.
+///
+/// # Errors
+/// If the system refuses.
+pub fn set_times_of(found: &fs::Metadata, target: &Path) -> Result<(), RollbackError> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: found.atime(), tv_nsec: found.atime_nsec() },
         last_modification: Timespec { tv_sec: found.mtime(), tv_nsec: found.mtime_nsec() },

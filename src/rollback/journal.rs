@@ -86,6 +86,9 @@ pub struct Journal {
     pub new_inode: u64,
     /// What an undo would have gone to before this one was done: needed again if it is taken back.
     pub earlier: Option<Kept>,
+    /// The run that wrote down which files have a name in both trees; `None` if none has.
+    #[serde(default)]
+    pub linked: Option<String>,
     /// In place: whether the tree was touched.
     pub touched: bool,
     /// How far it is.
@@ -199,6 +202,9 @@ pub struct Kept {
     /// Whether the databases stayed: then they have a name in both trees, and stay again.
     #[serde(default)]
     pub keeps_databases: bool,
+    /// The run that wrote down which files have a name in both trees; `None` if none has.
+    #[serde(default)]
+    pub linked: Option<String>,
 }
 
 fn nowhere() -> Name {

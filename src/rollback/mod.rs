@@ -13,6 +13,9 @@ mod carry;
 mod choose;
 mod exchange;
 mod journal;
+mod linked;
+#[cfg(test)]
+mod linked_tests;
 mod moment;
 mod place;
 mod propose;
@@ -29,6 +32,7 @@ use crate::state::{State, StateError};
 use crate::sys::host;
 
 use journal::{Journal, Kept, Stage, Standing};
+use linked::Linked;
 use run::Run;
 
 pub use choose::SAFETY_TAG;
@@ -86,9 +90,11 @@ pub fn perform(
     let started = subject.repo.clock().now();
     let random = host::random_hex().unwrap_or_default();
     let run_id = format!("{}-{}", started.0.format("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default());
+    let mut linked = None;
     let beside = if proposal.is_undo {
         let kept = Kept::read(subject.state)?
             .ok_or_else(|| RollbackError::NothingToUndo("the earlier tree is gone".to_owned()))?;
+        linked = kept.linked;
         kept.path
     } else {
         let name = root.file_name().unwrap_or_default();
@@ -115,6 +121,7 @@ pub fn perform(
         old_inode: journal::inode(&root).ok_or_else(strange)?,
         new_inode: 0,
         earlier: None,
+        linked,
         touched: false,
         stage: Stage::Building,
         why: None,
@@ -167,5 +174,6 @@ pub fn drop_kept(state: &State) -> Result<Option<Name>, RollbackError> {
     let Some(kept) = Kept::read(state)? else { return Ok(None) };
     carry::clear(std::path::Path::new(kept.path.as_os_str()))?;
     Kept::forget(state)?;
+    kept.linked.map_or(Ok(()), |run_id| Linked::forget(state, &run_id))?;
     Ok(Some(kept.path))
 }

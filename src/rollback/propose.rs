@@ -6,9 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use super::choose::{Chosen, choose};
 use super::exchange::shares_blocks;
 use super::journal::Kept;
+use super::linked::Linked;
 use super::place::{Classes, Rules, Sorter, far_databases, obstacle, obstacles};
 use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Subject, Way};
 use crate::base::Name;
+use crate::base::error::causes;
 use crate::base::event::Observer;
 use crate::base::size;
 use crate::catalog::compare::Kind;
@@ -27,6 +29,8 @@ use crate::verify::{self, Depth, Severity};
 
 /// So many changes are listed.
 const LISTED: usize = 20;
+/// What a directory takes, in bytes.
+const BLOCK: u64 = 4096;
 /// Room that is left free besides what the new tree needs.
 const SPARE: u64 = 16 << 20;
 
@@ -58,11 +62,13 @@ pub fn to_snapshot(
     let fetched = compared.bytes;
     let parent = root.parent().unwrap_or(&root);
     let reflink = options.way == Way::Exchange && shares_blocks(parent);
-    let room = match (options.way, reflink) {
-        (Way::InPlace, _) | (_, true) => fetched,
-        (Way::Exchange, false) => statistics.bytes,
+    // what does not change gets a second name; a directory takes a block
+    let (directories, changes) = (statistics.directories, compared.counts.total());
+    let (room, inodes) = match options.way {
+        Way::InPlace => (fetched, changes),
+        Way::Exchange => (fetched + directories * BLOCK, changes + directories + statistics.others),
     };
-    stops.extend(no_room(parent, room, statistics.files));
+    stops.extend(no_room(parent, room, inodes));
     let databases = databases(subject, &chosen, options, &mut stops);
     let mut notes = chosen.notes.clone();
     if subject.plan.root().is_symlink() {
@@ -137,6 +143,20 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
             "lead the link back, or drop the earlier tree with lifeboat undo --drop",
         ));
     }
+    let mut notes = Vec::new();
+    match spoiled(subject, &kept, &classes) {
+        Ok(0) => {}
+        Ok(count) => notes.push(format!(
+            "{count} files that both trees have were written to since: the earlier tree gets them back from the snapshot"
+        )),
+        Err(error) => stops.push(obstacle(
+            format!(
+                "files that both trees have were written to since, and the earlier tree cannot get its own: {}",
+                causes(&error)
+            ),
+            "lifeboat rollback @before-rollback goes to the snapshot that was taken before the rollback",
+        )),
+    }
     Ok(Proposal {
         root: Name::from(root.as_os_str()),
         is_undo: true,
@@ -157,11 +177,19 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         room: 0,
         reflink: false,
         last_took: None,
-        notes: Vec::new(),
+        notes,
         obstacles: stops,
         undoes: Some(kept.run_id),
         goes_to: None,
     })
+}
+
+// How many files of the tree that was put aside are not as they were then.
+fn spoiled(subject: &Subject<'_>, kept: &Kept, classes: &Classes) -> Result<usize, RollbackError> {
+    let Some(run_id) = &kept.linked else { return Ok(0) };
+    let linked = Linked::read(subject.state, run_id)?;
+    let spoiled = linked.spoiled(subject, Path::new(kept.path.as_os_str()), &classes.carried)?;
+    Ok(spoiled.map_or(0, |spoiled| spoiled.paths.len()))
 }
 
 // A snapshot that does not verify, or that is not whole.

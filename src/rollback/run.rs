@@ -9,6 +9,7 @@ use super::carry::{carry, clear};
 use super::choose::{Chosen, SAFETY_TAG};
 use super::exchange::exchange;
 use super::journal::{Journal, Kept, Stage, Standing, inode};
+use super::linked::{Linked, fetched_beside};
 use super::place::Classes;
 use super::save::save;
 use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
@@ -123,13 +124,9 @@ impl<'a> Run<'a> {
         if let (Some(chosen), Way::Exchange) = (chosen, self.journal.way) {
             self.phase("build", false);
             let began = Instant::now();
-            let taken = build::build(self.subject, chosen, &beside, self.observer)?;
-            let shared = if taken.shared > 0 { ", their blocks shared" } else { "" };
-            let name = format!(
-                "build the new tree: {} of {} files taken over{shared}",
-                taken.files, chosen.snapshot.document.statistics.files
-            );
-            self.note_step(&name, began, None);
+            let (taken, linked) = build::build(self.subject, chosen, &beside, self.observer)?;
+            self.note_step(&build::told(&taken, chosen), began, None);
+            self.note_linked(Linked::new(chosen.snapshot.id, linked))?;
         }
         if self.journal.way == Way::Exchange {
             let found = inode(&beside).ok_or_else(|| {
@@ -139,10 +136,36 @@ impl<'a> Run<'a> {
         }
         self.journal.write(self.subject.state)?;
         if self.journal.way == Way::Exchange {
+            if self.journal.undoes.is_some() {
+                // most of it, so that little is left to do while the service is stopped
+                self.phase("build", false);
+                self.settle(self.observer)?;
+            }
             self.carry_ahead()?;
         }
         if self.observer.interrupted() {
             return Err(RollbackError::Interrupted);
+        }
+        Ok(())
+    }
+
+    fn note_linked(&mut self, linked: Linked) -> Result<(), RollbackError> {
+        // named first: whoever is cut off here leaves nothing behind that nobody knows
+        self.journal.linked = Some(self.journal.run_id.clone());
+        self.journal.write(self.subject.state)?;
+        Ok(linked.write(self.subject.state, &self.journal.run_id)?)
+    }
+
+    // Gives the tree that is to be the application files of its own, where those that both trees have were written to.
+    fn settle(&mut self, observer: &dyn Observer) -> Result<(), RollbackError> {
+        let Some(run_id) = self.journal.linked.clone() else { return Ok(()) };
+        let began = Instant::now();
+        let mut linked = Linked::read(self.subject.state, &run_id)?;
+        let (beside, carried) = (self.beside(), &self.journal.carried);
+        let count = linked.settle(self.subject, &run_id, &beside, carried, observer)?;
+        if count > 0 {
+            let name = format!("fetch {count} files that were written to in both trees");
+            self.note_step(&name, began, None);
         }
         Ok(())
     }
@@ -178,6 +201,7 @@ impl<'a> Run<'a> {
             self.note_step("rewrite the tree in place", began, done.as_ref().err().cloned());
             return done;
         }
+        self.settle(&Resolute(self.observer)).map_err(|e| causes(&e))?;
         self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
         let (root, beside) = (self.root(), self.beside());
         let done = carry(&root, &beside, &self.journal.carried).and_then(|()| exchange(&root, &beside));
@@ -303,6 +327,7 @@ impl<'a> Run<'a> {
             snapshot: self.journal.safety,
             at: self.subject.repo.clock().now(),
             keeps_databases: self.journal.rules.keep_databases(),
+            linked: self.journal.linked.clone(),
         };
         if let Err(error) = kept.write(self.subject.state) {
             self.notes
@@ -311,9 +336,14 @@ impl<'a> Run<'a> {
         }
         // one from before that is not needed any more
         let is_old = |earlier: &&Kept| earlier.path != self.journal.beside && earlier.is_there();
-        let old = self.journal.earlier.as_ref().filter(is_old);
-        if let Some(Err(error)) = old.map(|old| clear(Path::new(old.path.as_os_str()))) {
-            self.notes.push(causes(&error));
+        let Some(old) = self.journal.earlier.as_ref().filter(is_old) else { return };
+        let cleared = clear(Path::new(old.path.as_os_str())).map_err(|error| causes(&error));
+        let forgotten = cleared.and_then(|()| {
+            let linked = old.linked.as_ref().filter(|run_id| Some(*run_id) != self.journal.linked.as_ref());
+            linked.map_or(Ok(()), |run_id| Linked::forget(self.subject.state, run_id)).map_err(|e| causes(&e))
+        });
+        if let Err(why) = forgotten {
+            self.notes.push(why);
         }
     }
 
@@ -384,6 +414,11 @@ impl<'a> Run<'a> {
                 let (root, beside) = (self.root(), self.beside());
                 // with what was written since
                 self.look_for_live_data()?;
+                if let Err(error) = self.settle(&Resolute(self.observer)) {
+                    // better a service that runs with a few files as they are than none
+                    let why = causes(&error);
+                    self.notes.push(format!("files that both trees have may be as the new service left them: {why}"));
+                }
                 let done = carry(&root, &beside, &self.journal.carried)
                     .and_then(|()| exchange(&root, &beside))
                     .map_err(|error| causes(&error));
@@ -408,16 +443,26 @@ impl<'a> Run<'a> {
     /// Removes the tree that was built, if it is not the application, and not one that an undo needs.
     pub fn clear_away(&mut self) {
         let is_ours = self.journal.undoes.is_none() && self.journal.way == Way::Exchange;
-        if is_ours
-            && self.journal.standing() == Standing::Old
-            && let Err(error) = clear(&self.beside())
-        {
+        self.clear_fetched();
+        if !is_ours || self.journal.standing() != Standing::Old {
+            return;
+        }
+        let cleared = clear(&self.beside()).map_err(|error| causes(&error));
+        let forgotten = self.journal.linked.take().map_or(Ok(()), |run_id| Linked::forget(self.subject.state, &run_id));
+        for why in [cleared, forgotten.map_err(|error| causes(&error))].into_iter().filter_map(Result::err) {
+            self.notes.push(why);
+        }
+    }
+
+    fn clear_fetched(&mut self) {
+        if let Err(error) = clear(&fetched_beside(&self.beside())) {
             self.notes.push(causes(&error));
         }
     }
 
     fn over(mut self, ended: Ended) -> Outcome {
         self.recorder.end_phase();
+        self.clear_fetched();
         let is_broken = matches!(ended, Ended::Broken { .. });
         // cut off between the two, it is recorded once more: better than not at all
         let mut outcome = super::record::outcome(&self, ended);

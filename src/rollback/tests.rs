@@ -20,7 +20,8 @@ use crate::service::Service;
 use crate::store::Store;
 use crate::store::local::LocalStore;
 
-type Print = BTreeMap<String, (u32, Vec<u8>)>;
+/// Mode and content by path.
+pub type Print = BTreeMap<String, (u32, Vec<u8>)>;
 
 const PLAN: &str = r#"[app]
 name = "small"
@@ -41,19 +42,19 @@ const START: &str = "mkdir -p run\nsetsid sleep 1000 </dev/null >/dev/null 2>&1 
 const STOP: &str = "[ -f run/pid ] || exit 0\nkill $(cat run/pid)\nrm run/pid\n";
 
 /// An application with a service, a snapshot of it, and what a rollback needs.
-struct World {
-    dir: tempfile::TempDir,
-    repo: Repo,
-    key: WriterKey,
-    plan: Plan,
-    state: State,
-    to: SnapshotId,
-    good: Print,
-    round: Cell<usize>,
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub repo: Repo,
+    pub key: WriterKey,
+    pub plan: Plan,
+    pub state: State,
+    pub to: SnapshotId,
+    pub good: Print,
+    pub round: Cell<usize>,
 }
 
 impl World {
-    fn new(has_service: bool) -> Self {
+    pub fn new(has_service: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("app");
         fs::create_dir_all(root.join("code/deep")).unwrap();
@@ -83,11 +84,11 @@ impl World {
         world
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.dir.path().join("app")
     }
 
-    fn subject(&self) -> Subject<'_> {
+    pub fn subject(&self) -> Subject<'_> {
         Subject {
             repo: &self.repo,
             key: &self.key,
@@ -100,12 +101,12 @@ impl World {
         }
     }
 
-    fn service(&self) -> Option<Service> {
+    pub fn service(&self) -> Option<Service> {
         Service::of(&self.plan).map(|service| service.remembering(self.state.clone()))
     }
 
     /// What a bad change does.
-    fn change(&self, round: usize) {
+    pub fn change(&self, round: usize) {
         for number in (0..8).step_by(2) {
             fs::write(self.root().join(format!("code/{number}")), format!("two {number} {round}")).unwrap();
         }
@@ -114,14 +115,14 @@ impl World {
     }
 
     /// A line in the log, which is live data.
-    fn log(&self, round: usize) {
+    pub fn log(&self, round: usize) {
         let path = self.root().join("logs/log");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, format!("{text}{round}\n")).unwrap();
         fs::write(self.root().join(format!("logs/of {round}")), "").unwrap();
     }
 
-    fn assert_live_data(&self, rounds: usize, when: &str) {
+    pub fn assert_live_data(&self, rounds: usize, when: &str) {
         let text = fs::read_to_string(self.root().join("logs/log")).unwrap();
         let wanted: String = (0..=rounds).map(|round| format!("{round}\n")).collect();
         assert_eq!(text, wanted, "{when}");
@@ -130,28 +131,28 @@ impl World {
         }
     }
 
-    fn print(&self) -> Print {
+    pub fn print(&self) -> Print {
         print_of(&self.root())
     }
 
-    fn go(&self, options: &Options) -> Ended {
+    pub fn go(&self, options: &Options) -> Ended {
         let subject = self.subject();
         let proposal = propose(&subject, options, &Quiet).unwrap();
         unlocked(|| perform(&subject, &proposal, options, &Quiet)).ended
     }
 
-    fn options(&self, goal: Goal, way: Way) -> Options {
+    pub fn options(&self, goal: Goal, way: Way) -> Options {
         let safety = way == Way::InPlace;
         Options { goal, way, safety, ..Options::default() }
     }
 
-    fn beside(&self) -> usize {
+    pub fn beside(&self) -> usize {
         let around = fs::read_dir(self.dir.path()).unwrap();
         around.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".lifeboat-")).count()
     }
 
     /// Cuts a way off at each of its moments and has it brought to an end in this direction. Returns their names.
-    fn cut(&self, (goal, way): (Goal, Way), direction: Direction, step: usize) -> Vec<&'static str> {
+    pub fn cut(&self, (goal, way): (Goal, Way), direction: Direction, step: usize) -> Vec<&'static str> {
         for moments in (0..).step_by(step) {
             let round = self.round.get();
             let new = match goal {
@@ -194,13 +195,13 @@ impl World {
         unreachable!()
     }
 
-    fn is_well(&self) -> bool {
+    pub fn is_well(&self) -> bool {
         self.service().is_none_or(|service| service.state().is_running())
     }
 }
 
 /// What another test of this process starts has our lock too, until it has become another program.
-fn unlocked(act: impl Fn() -> std::result::Result<Outcome, RollbackError>) -> Outcome {
+pub fn unlocked(act: impl Fn() -> std::result::Result<Outcome, RollbackError>) -> Outcome {
     for _ in 0..500 {
         match act() {
             Err(RollbackError::Locked) => std::thread::sleep(std::time::Duration::from_millis(10)),
@@ -211,7 +212,7 @@ fn unlocked(act: impl Fn() -> std::result::Result<Outcome, RollbackError>) -> Ou
 }
 
 /// All that is there but live data and what programs make again.
-fn print_of(root: &Path) -> Print {
+pub fn print_of(root: &Path) -> Print {
     let mut all = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).into_iter().map(Result::unwrap) {
         let path = entry.path().strip_prefix(root).unwrap().display().to_string();

@@ -16,6 +16,8 @@ use crate::base::Name;
 
 /// The largest file that is read, in bytes: more is not what Lifeboat wrote.
 const MAX_BYTES: u64 = 64 << 20;
+/// The most that is unpacked of one, in bytes.
+const MAX_UNPACKED: u64 = 4 << 30;
 /// Where what is remembered of repositories lies, beside the applications, whose directories end with a hash.
 const REPOSITORIES: &str = "seen";
 
@@ -121,16 +123,50 @@ impl State {
     /// # Errors
     /// If it cannot be written; what was there before is there still.
     pub fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
-        self.make()?;
         let path = self.path(name);
         let bytes = serde_json::to_vec(value)
             .map_err(|error| failed("write", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        self.write_bytes(&path, &bytes)
+    }
+
+    fn write_bytes(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+        self.make()?;
         let staged = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.directory);
         let mut staged = staged.map_err(failed("write in", &self.directory))?;
-        staged.write_all(&bytes).map_err(failed("write", &path))?;
-        staged.as_file().sync_all().map_err(failed("sync", &path))?;
-        staged.persist(&path).map_err(|error| failed("rename to", &path)(error.error))?;
+        staged.write_all(bytes).map_err(failed("write", path))?;
+        staged.as_file().sync_all().map_err(failed("sync", path))?;
+        staged.persist(path).map_err(|error| failed("rename to", path)(error.error))?;
         self.sync()
+    }
+
+    /// As [`Self::read`], of what [`Self::write_packed`] wrote.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_packed<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let path = self.path(name);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed("open", &path))?,
+        };
+        let unpacked = zstd::Decoder::new(file).map_err(failed("read", &path))?;
+        let damaged =
+            |error: serde_json::Error| StateError::Damaged { path: Name::from(path.as_os_str()), why: error.to_string() };
+        serde_json::from_reader(io::BufReader::new(unpacked.take(MAX_UNPACKED))).map(Some).map_err(damaged)
+    }
+
+    /// As [`Self::write`], compressed: for what is long.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_packed<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        let path = self.path(name);
+        let packed = || -> io::Result<Vec<u8>> {
+            let mut out = zstd::Encoder::new(Vec::new(), 1)?;
+            serde_json::to_writer(&mut out, value)?;
+            out.finish()
+        };
+        self.write_bytes(&path, &packed().map_err(failed("write", &path))?)
     }
 
     /// Forgets what was written under this name, if anything was.

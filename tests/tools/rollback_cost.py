@@ -64,8 +64,11 @@ class Bench:
         found = {"rollback": [], "rollback --no-safety": [], "restore": []}
         for number in range(self.options.runs):
             for name, more in (("rollback", []), ("rollback --no-safety", ["--no-safety"])):
-                snapshot = self.call("snapshot", "-q", *plan)[0].split()[-1]
+                # what was put aside before goes first: that changes the times of the files that both trees have
                 self.call("undo", "--drop", *plan)
+                # a file that changed within the last moments is read again by the next snapshot
+                time.sleep(3)
+                snapshot = self.call("snapshot", "-q", *plan)[0].split()[-1]
                 self.change(100 + number)
                 text, wall, cpu = self.call("rollback", snapshot, "--yes", "--json", *more, *plan)
                 if json.loads(text.splitlines()[-1])["ended"]["verdict"] != "done":

@@ -223,11 +223,10 @@ fn proposed(proposal: &Proposal) -> String {
                 c.metadata
             ),
         );
-        let share = if proposal.reflink { "; unchanged files share their blocks" } else { "" };
         line(
             "fetched",
             format!(
-                "{} of {} from the repository, room for {} beside the tree{share}",
+                "{} of {} from the repository, room for {} beside the tree; unchanged files are not copied",
                 size::bytes(proposal.fetched),
                 size::bytes(proposal.bytes),
                 size::bytes(proposal.room)
