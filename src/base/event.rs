@@ -96,6 +96,17 @@ impl Observer for Quiet {
     fn event(&self, _: Event<'_>) {}
 }
 
+/// Says nothing of what it hears, and asks whoever it stands for whether to stop.
+pub struct Silent<'o>(pub &'o dyn Observer);
+
+impl Observer for Silent<'_> {
+    fn event(&self, _: Event<'_>) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.interrupted()
+    }
+}
+
 /// Listens to nothing and can be told to interrupt; for tests.
 #[derive(Default)]
 pub struct Stopper(pub AtomicBool);

@@ -85,15 +85,17 @@ pub fn main() -> ExitCode {
     let context = Context::new(cli.global);
     let run = || command::run(&cli.command, &context);
     let result = match notified::told_as(&matches) {
-        Some(operation) => notified::around(operation, &context, run),
-        None => run(),
+        Some(operation) if !notified::another_tells(&matches, &context) => {
+            notified::around(operation, &context, run)
+        }
+        _ => run(),
     };
     notified::leave(&context);
     let exit = result.unwrap_or_else(|error| {
         report(&error, json);
         error.exit()
     });
-    ExitCode::from(exit.number())
+    ExitCode::from(notified::as_asked(&matches, exit).number())
 }
 
 // What the parser says repeats what it was given: that must not command the terminal.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::drill;
+use super::command::{drill, hotfix};
 use super::context::{Context, Said, whoami};
 use super::env;
 use super::error::CommandError;
@@ -15,8 +15,7 @@ use crate::plan::{Plan, TOLD};
 /// (`hotfix status`) are not the operation. `run` and `maintenance` tell by themselves, `notify` is what it says.
 pub fn told_as(matches: &clap::ArgMatches) -> Option<&'static str> {
     let (name, inner) = matches.subcommand()?;
-    // who confirms a change made by hand sees it to its end
-    if name == "confirm" || (name == "hotfix" && inner.subcommand_name() == Some("confirm")) {
+    if word_on_hotfix(matches).is_some() {
         return Some("hotfix");
     }
     let is_dry = inner.try_get_one::<bool>("dry_run").is_ok_and(|flag| flag == Some(&true));
@@ -24,6 +23,40 @@ pub fn told_as(matches: &clap::ArgMatches) -> Option<&'static str> {
         return None;
     }
     TOLD.iter().copied().find(|operation| *operation == name)
+}
+
+/// The word that a command line gives on a change that is armed: whoever sees the change to its end tells of it.
+fn word_on_hotfix(matches: &clap::ArgMatches) -> Option<Word> {
+    match matches.subcommand()? {
+        ("confirm", _) => Some(Word::Confirm),
+        ("hotfix", inner) => match inner.subcommand_name()? {
+            "confirm" => Some(Word::Confirm),
+            "abort" => Some(Word::Abort),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// True if another process tells how this ends: the one that watches the change, and is given a word on it.
+pub fn another_tells(matches: &clap::ArgMatches, context: &Context) -> bool {
+    let Some(word) = word_on_hotfix(matches) else { return false };
+    let state = context.load_plan().ok().and_then(|plan| context.state(&plan).ok());
+    state.is_some_and(|state| hotfix::watcher_ends_it(&state, word == Word::Confirm))
+}
+
+/// The exit status of a command line: that a change went back is what was asked for, if it was. Whoever is told hears that it went back.
+pub fn as_asked(matches: &clap::ArgMatches, exit: Exit) -> Exit {
+    match (word_on_hotfix(matches), exit) {
+        (Some(Word::Abort), Exit::RolledBack) => Exit::Done,
+        _ => exit,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Confirm,
+    Abort,
 }
 
 /// Does it, and tells of it. Telling changes nothing of how it ended.
@@ -128,6 +161,9 @@ mod tests {
         assert_eq!(told("backup /srv"), Some("snapshot"));
         assert_eq!(told("check"), Some("verify"));
         assert_eq!(told("health"), Some("health"));
+        assert_eq!(told("hotfix abort"), Some("hotfix"));
+        assert_eq!(told("confirm"), Some("hotfix"));
+        assert_eq!(told("hotfix status"), None);
         for line in
             ["snapshot --dry-run /srv", "prune --dry-run", "run daily", "maintenance end", "ls latest"]
         {

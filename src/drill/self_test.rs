@@ -4,7 +4,7 @@
 use super::rehearsal::{Spoil, rehearse_with};
 use super::sabotage::Sabotage;
 use super::{DrillError, Options, Subject};
-use crate::base::event::{Event, Observer, Step};
+use crate::base::event::{Event, Observer, Silent, Step};
 use crate::evidence::{self, Evidence, Outcome, Verdict};
 
 /// How one sabotage came out.
@@ -125,17 +125,6 @@ fn trial(
         trial.advice = sabotage.advice();
     }
     Ok(trial)
-}
-
-// Says nothing of the phases of each trial, and hears when to stop.
-struct Silent<'o>(&'o dyn Observer);
-
-impl Observer for Silent<'_> {
-    fn event(&self, _: Event<'_>) {}
-
-    fn interrupted(&self) -> bool {
-        self.0.interrupted()
-    }
 }
 
 fn red(run: &Evidence) -> Vec<String> {

@@ -76,6 +76,12 @@ impl Powers {
         Some((uid, gid))
     }
 
+    /// The mode with which a new directory can be made: what its owner needs to fill it, and for others what they will have.
+    pub fn first_directory_mode(&self, entry: Option<&Entry>) -> Mode {
+        let others = entry.map_or(0, |entry| self.first_mode(entry).as_raw_mode() & 0o077);
+        Mode::from_raw_mode(0o700 | others)
+    }
+
     /// The mode with which a new file can be made at once: its final one, if nothing can make that
     /// wider than it will be; else readable by nobody else.
     pub fn first_mode(&self, entry: &Entry) -> Mode {

@@ -69,10 +69,11 @@ impl<'o> Directory<'o> {
         if shared.dry_run {
             return Ok(self.imagined(path));
         }
-        let made = match rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700)) {
+        let mode = shared.powers.first_directory_mode(entry.as_ref());
+        let made = match rustix::fs::mkdirat(self.fd()?, name, mode) {
             Err(Errno::PERM) => {
                 self.open_up()?;
-                rustix::fs::mkdirat(self.fd()?, name, Mode::from_raw_mode(0o700))
+                rustix::fs::mkdirat(self.fd()?, name, mode)
             }
             other => other,
         };

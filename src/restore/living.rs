@@ -24,6 +24,7 @@ use super::live::{Meeting, meet};
 use super::tree::split;
 use super::{Overwrite, RestoreError};
 use crate::base::Name;
+use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Stat, Time, Type};
 use crate::repo::ChunkIndex;
 use crate::repo::content::same_stream;
@@ -50,6 +51,8 @@ pub struct Taken {
 pub struct TakeFrom {
     /// The tree.
     pub tree: PathBuf,
+    /// What changed later than this may have changed again since the snapshot read it, without a trace.
+    pub trusted_before: Time,
     /// Files that did not change get a second name instead of a copy. Whoever writes to one writes to both.
     pub link: bool,
     /// Another tree, in which the files of the first may have a further name.
@@ -65,7 +68,15 @@ pub struct LinkedFile(
     pub u64,
     /// When the inode changed last: by the making of the name.
     pub Time,
+    /// When the content changed last: what is written in the same tick of the clock as the name is made shows only here.
+    pub Time,
 );
+
+impl LinkedFile {
+    fn new(path: &[u8], stat: &Stat) -> Self {
+        Self(Name(path.to_vec()), stat.inode, stat.ctime, stat.mtime)
+    }
+}
 
 /// A living tree.
 pub struct Living {
@@ -74,6 +85,7 @@ pub struct Living {
     counts: [AtomicU64; 5],
     // set when the file system turned out not to share blocks
     no_clone: AtomicBool,
+    trusted_before: Time,
     linker: Option<Linker>,
 }
 
@@ -107,7 +119,8 @@ impl Living {
             Ok(Linker { kept, used: Mutex::default(), made: Mutex::default() })
         };
         let linker = from.link.then(linker).transpose()?;
-        Ok(Self { dir: open_tree(&from.tree)?, counts: Default::default(), no_clone: AtomicBool::new(false), linker })
+        let (dir, trusted_before) = (open_tree(&from.tree)?, from.trusted_before);
+        Ok(Self { dir, counts: Default::default(), no_clone: AtomicBool::new(false), trusted_before, linker })
     }
 
     /// What was taken over so far.
@@ -121,10 +134,10 @@ impl Living {
         self.linker.as_ref().map(|linker| std::mem::take(&mut linker.made().files)).unwrap_or_default()
     }
 
-    /// True if an entry may be there with all its content. A database is not: its log may hold what it does not.
+    /// True if an entry may be there with all its content.
     pub fn may_have(&self, entry: &Entry) -> bool {
         let worth = self.linker.is_some() || !entry.chunks.is_empty();
-        worth && entry.stat.kind == Type::File && !entry.database && !entry.torn
+        worth && entry.stat.kind == Type::File && !entry.torn
     }
 
     /// Gives the living file a second name in the new tree, if that is asked for and it is there unchanged, with its owner,
@@ -139,21 +152,26 @@ impl Living {
         index: &ChunkIndex,
         around: &mut Around,
     ) -> io::Result<Option<LiveStat>> {
-        let Some(linker) = &self.linker else { return Ok(None) };
+        let Some(linker) = self.linker.as_ref().filter(|_| !file.entry.database) else { return Ok(None) };
         let (parent, name) = split(&file.path);
         let Some(from) = around.open(&self.dir, parent) else { return Ok(None) };
         let Some(before) = stat_in(from, name).ok().flatten() else { return Ok(None) };
-        if !linker.is_alone(&file.path, &before) || !self.is_same(&file.entry, &before, (from, name), powers, index) {
+        if !linker.is_alone(&file.path, &before)
+            || !self.is_same(&file.entry, &before, (from, name), powers, index)
+        {
             return Ok(None);
         }
         let into = file.dir.fd()?;
         // no rights to it, too many names, another file system: then it is copied
-        if !linker.take(before.stat.inode) || rustix::fs::linkat(from, name, into, &*file.name, AtFlags::empty()).is_err() {
+        if !linker.take(before.stat.inode)
+            || rustix::fs::linkat(from, name, into, &*file.name, AtFlags::empty()).is_err()
+        {
             return Ok(None);
         }
         let after = stat_in(into, &file.name)?.filter(|after| {
             let (have, want) = (&after.stat, &before.stat);
-            let key = |stat: &Stat| (stat.inode, stat.kind, stat.size, stat.mtime, stat.mode, stat.uid, stat.gid);
+            let key =
+                |stat: &Stat| (stat.inode, stat.kind, stat.size, stat.mtime, stat.mode, stat.uid, stat.gid);
             after.dev == before.dev && key(have) == key(want)
         });
         let Some(after) = after else {
@@ -181,7 +199,7 @@ impl Living {
         if have.kind != Type::File || have.size != kept.size || powers.attributes_differ(entry, have) {
             return false;
         }
-        if have.ctime == kept.ctime && have.inode == kept.inode {
+        if self.is_untouched(have, kept) {
             return true;
         }
         self.add(4, 1);
@@ -193,13 +211,19 @@ impl Living {
     ///
     /// # Errors
     /// If it cannot be looked at.
-    pub fn linked_again(&self, leader: &[u8], path: &[u8], dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    pub fn linked_again(
+        &self,
+        leader: &[u8],
+        path: &[u8],
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> io::Result<()> {
         let Some(linker) = &self.linker else { return Ok(()) };
         let mut made = linker.made();
         let Some(&at) = made.leaders.get(leader) else { return Ok(()) };
         let now = stat_in(dir, name)?.ok_or(io::ErrorKind::NotFound)?.stat;
         made.files[at].2 = now.ctime;
-        made.files.push(LinkedFile(Name(path.to_vec()), now.inode, now.ctime));
+        made.files.push(LinkedFile::new(path, &now));
         Ok(())
     }
 
@@ -214,7 +238,11 @@ impl Living {
         if live.kind != Type::File || live.size != kept.size || live.mtime != kept.mtime {
             return None;
         }
-        let is_untouched = live.ctime == kept.ctime && live.inode == kept.inode;
+        let is_untouched = self.is_untouched(live, kept);
+        // the copy of a database has other bytes than the file, and the same content only if no log has some of it
+        if entry.database && !(is_untouched && self.has_no_log(path)) {
+            return None;
+        }
         let file = File::from(fd);
         if !is_untouched {
             self.add(4, 1);
@@ -223,6 +251,21 @@ impl Living {
             }
         }
         Some(Found { file, before })
+    }
+
+    fn is_untouched(&self, live: &Stat, kept: &Stat) -> bool {
+        live.ctime == kept.ctime && live.inode == kept.inode && kept.ctime < self.trusted_before
+    }
+
+    // What was in a log when the snapshot was taken is in the file since then, which would show.
+    fn has_no_log(&self, path: &[u8]) -> bool {
+        let (parent, name) = split(path);
+        let mut around = Around::default();
+        let Some(dir) = around.open(&self.dir, parent) else { return false };
+        sqlite::LOGS.iter().all(|suffix| {
+            let log = stat_in(dir, &[name, suffix].concat());
+            log.is_ok_and(|log| log.is_none_or(|log| log.stat.kind == Type::File && log.stat.size == 0))
+        })
     }
 
     /// Puts the content of what was found into a file that is empty; false if somebody writes to it at this moment.
@@ -279,10 +322,11 @@ pub fn touched<'f>(tree: &Path, files: &'f [LinkedFile]) -> Result<Vec<&'f Linke
     let part = |files: &'f [LinkedFile]| {
         let (mut around, mut found) = (Around::default(), Vec::new());
         for file in files {
-            let LinkedFile(path, inode, ctime) = file;
+            let LinkedFile(path, inode, ctime, mtime) = file;
             let (parent, name) = split(&path.0);
             let live = around.open(&top, parent).and_then(|dir| stat_in(dir, name).ok()?);
-            if live.is_some_and(|live| live.stat.inode == *inode && live.stat.ctime != *ctime) {
+            let live = live.filter(|live| live.stat.inode == *inode);
+            if live.is_some_and(|live| (live.stat.ctime, live.stat.mtime) != (*ctime, *mtime)) {
                 found.push(file);
             }
         }
@@ -291,7 +335,9 @@ pub fn touched<'f>(tree: &Path, files: &'f [LinkedFile]) -> Result<Vec<&'f Linke
     std::thread::scope(|scope| {
         let parts = files.chunks(files.len().div_ceil(threads).max(1));
         let parts: Vec<_> = parts.map(|files| scope.spawn(|| part(files))).collect();
-        let parts = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let parts = parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         Ok(parts.flatten().collect())
     })
 }
@@ -325,7 +371,7 @@ impl Made {
         if file.entry.stat.links > 1 {
             self.leaders.insert(file.path.clone(), self.files.len());
         }
-        self.files.push(LinkedFile(Name(file.path.clone()), live.stat.inode, live.stat.ctime));
+        self.files.push(LinkedFile::new(&file.path, &live.stat));
     }
 }
 

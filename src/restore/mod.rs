@@ -27,7 +27,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::Name;
-use crate::base::event::{Event, Observer, Step};
+use crate::base::event::{Event, Observer, Silent, Step};
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
@@ -164,7 +164,7 @@ pub fn restore(
         tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer)
     };
     // what would remove too much is refused before anything is changed
-    let counted = match counting(options).map(|options| run(&options, &Unseen(observer))) {
+    let counted = match counting(options).map(|options| run(&options, &Silent(observer))) {
         Some(Err(
             error @ (RestoreError::TooMuchRemoved { .. }
             | RestoreError::Target { .. }
@@ -185,15 +185,4 @@ fn counting(options: &Options) -> Option<Options> {
     }
     let mode = Mode::InPlace { overwrite: Overwrite::Never, delete: true };
     Some(Options { mode, dry_run: true, ..options.clone() })
-}
-
-// Hears whether to stop, and says nothing.
-struct Unseen<'o>(&'o dyn Observer);
-
-impl Observer for Unseen<'_> {
-    fn event(&self, _: Event<'_>) {}
-
-    fn interrupted(&self) -> bool {
-        self.0.interrupted()
-    }
 }

@@ -10,11 +10,11 @@ use super::tree::{relocate, split};
 use super::{Options, Overwrite, Placement, RestoreError};
 use crate::base::Name;
 use crate::format::manifest::{Stat, is_within_subtree};
+use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
-use crate::repo::Repo;
 
 /// Which of these paths of the tree at `options.target` are not there with the content, owner, mode, time and attributes
 /// that the snapshot says. They are read and held against the hashes. How many names a file has does not count.

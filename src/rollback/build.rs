@@ -16,6 +16,7 @@ use crate::base::event::Observer;
 use crate::restore::{
     self, LinkedFile, Loss, Mode, Options, Overwrite, Owner, Report, RestoreError, Selection, TakeFrom, Taken,
 };
+use crate::snapshot::trusted_before;
 use crate::sys::host::worker_count;
 
 /// Builds it. What the live tree has unchanged gets a second name or is copied from there; the rest comes from the repository,
@@ -35,7 +36,8 @@ pub fn build(
         RollbackError::Io { act: "make the directory", path, source }
     })?;
     let kept = Kept::read(subject.state)?.map(|kept| kept.path.as_os_str().into());
-    let living = Some(TakeFrom { tree: subject.tree(), link: true, kept });
+    let trusted_before = trusted_before(chosen.snapshot.document.started);
+    let living = Some(TakeFrom { tree: subject.tree(), trusted_before, link: true, kept });
     let options = Options { mode: Mode::Fresh, living, ..whole(beside, Selection::default()) };
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);

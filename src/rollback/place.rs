@@ -229,8 +229,11 @@ impl Classes {
     /// # Errors
     /// If a pattern is wrong.
     pub fn of(root: &Path, rules: &Rules) -> Result<Self, RollbackError> {
-        let sorter = Sorter::new(root, rules)?;
         let mut found = Self::default();
+        if *rules == Rules::default() {
+            return Ok(found);
+        }
+        let sorter = Sorter::new(root, rules)?;
         let mut walk = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
         while let Some(entry) = walk.next() {
             let Ok(entry) = entry else { continue };

@@ -11,7 +11,7 @@ use super::place::{Classes, Rules, Sorter, far_databases, obstacle, obstacles};
 use super::types::{DatabaseFate, Obstacle, Options, Proposal, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::error::causes;
-use crate::base::event::Observer;
+use crate::base::event::{Observer, Silent};
 use crate::base::size;
 use crate::catalog::compare::Kind;
 use crate::catalog::diff::{Change, Counts};
@@ -43,12 +43,19 @@ pub fn to_snapshot(
     let chosen = choose(subject, options.goal)?;
     let rules = Rules::of(subject.plan, options.keep_databases);
     let mut listed = Vec::new();
-    let (compared, classes) = compare(subject, &chosen, &rules, observer, &mut |change| {
+    let mut list = |change: &Change<'_>| {
         if listed.len() < LISTED {
             let path = Name(absolute(change.root, change.path));
             listed.push(format!("{}  {path}", change.kind.letter()));
         }
-    })?;
+    };
+    // one waits for the disk and the other computes; only one of them shows how far it is
+    let (compared, verified) = std::thread::scope(|scope| {
+        let verified = scope.spawn(|| unsound(subject, &chosen, &Silent(observer)));
+        let compared = compare(subject, &chosen, &rules, observer, &mut list);
+        (compared, verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (compared, classes) = compared?;
     let mut stops = obstacles(subject, &classes);
     if options.way == Way::InPlace {
         stops.retain(|stop| !stop.in_place_helps);
@@ -56,7 +63,7 @@ pub fn to_snapshot(
     if !options.keep_databases {
         stops.extend(far_databases(subject.plan));
     }
-    stops.extend(unsound(subject, &chosen, observer)?);
+    stops.extend(verified?);
     let root = subject.tree();
     let statistics = &chosen.snapshot.document.statistics;
     let fetched = compared.bytes;

@@ -417,7 +417,9 @@ impl<'a> Run<'a> {
                 if let Err(error) = self.settle(&Resolute(self.observer)) {
                     // better a service that runs with a few files as they are than none
                     let why = causes(&error);
-                    self.notes.push(format!("files that both trees have may be as the new service left them: {why}"));
+                    self.notes.push(format!(
+                        "files that both trees have may be as the new service left them: {why}"
+                    ));
                 }
                 let done = carry(&root, &beside, &self.journal.carried)
                     .and_then(|()| exchange(&root, &beside))
@@ -448,7 +450,8 @@ impl<'a> Run<'a> {
             return;
         }
         let cleared = clear(&self.beside()).map_err(|error| causes(&error));
-        let forgotten = self.journal.linked.take().map_or(Ok(()), |run_id| Linked::forget(self.subject.state, &run_id));
+        let forgotten =
+            self.journal.linked.take().map_or(Ok(()), |run_id| Linked::forget(self.subject.state, &run_id));
         for why in [cleared, forgotten.map_err(|error| causes(&error))].into_iter().filter_map(Result::err) {
             self.notes.push(why);
         }

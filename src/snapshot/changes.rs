@@ -10,6 +10,13 @@ use crate::repo::reader::ChunkReader;
 /// the same tick of the clock that stamps them: they are read again next time (rule F5).
 const RACY_SECONDS: i64 = 2;
 
+/// What did not change since a snapshot that began then, if its inode changed before the time that this gives, and says
+/// what it said to the snapshot. What changed later may have changed again unseen.
+pub fn trusted_before(started: Timestamp) -> Time {
+    let (seconds, nanos) = started.parts();
+    Time(seconds - RACY_SECONDS, nanos)
+}
+
 /// Where the walk stands in the parent's manifest.
 pub struct Parent<'a, 'r> {
     reader: Option<ManifestReader<'a, 'r>>,
@@ -27,9 +34,8 @@ impl<'a, 'r> Parent<'a, 'r> {
     /// # Errors
     /// If its manifest cannot be read.
     pub fn new(chunks: &'a mut ChunkReader<'r>, list: &List, started: Timestamp) -> Result<Self> {
-        let (seconds, nanos) = started.parts();
         let mut parent = Self::none();
-        parent.trusted_before = Time(seconds - RACY_SECONDS, nanos);
+        parent.trusted_before = trusted_before(started);
         parent.reader = Some(ManifestReader::new(chunks, list));
         parent.step()?;
         Ok(parent)

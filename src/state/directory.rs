@@ -150,8 +150,10 @@ impl State {
             other => other.map_err(failed("open", &path))?,
         };
         let unpacked = zstd::Decoder::new(file).map_err(failed("read", &path))?;
-        let damaged =
-            |error: serde_json::Error| StateError::Damaged { path: Name::from(path.as_os_str()), why: error.to_string() };
+        let damaged = |error: serde_json::Error| StateError::Damaged {
+            path: Name::from(path.as_os_str()),
+            why: error.to_string(),
+        };
         serde_json::from_reader(io::BufReader::new(unpacked.take(MAX_UNPACKED))).map(Some).map_err(damaged)
     }
 

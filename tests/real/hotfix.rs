@@ -298,11 +298,18 @@ fn confirm_keeps_it_and_silence_and_abort_take_it_back() {
     assert_eq!(text(&summary(&done), "why"), "nobody confirmed within 1.00 s");
     assert!(!aura.file("docs/TWO").exists() && aura.file("docs/ONE").exists());
 
+    let heard = aura.env.path("heard");
+    // behind the plan's own, which knows of failures already
+    let notify = format!("[[notify]]\ncommand = \"cat >>{}\"\n[metrics]\n", heard.display());
+    aura.plan("[metrics]\n", &notify);
     let child = aura.begin_hotfix(&["--watch", "10m"], "echo 3 >docs/THREE");
     aura.wait_for("watching");
     aura.lifeboat(&["hotfix", "abort"]).ok();
     assert!(text(&summary(&finish(child, LONG).exits(30)), "why").starts_with("aborted by "));
     assert!(!aura.file("docs/THREE").exists() && aura.is_healthy());
+    // whoever watched told of it, and nobody else
+    let told = || fs::read_to_string(&heard).unwrap_or_default().matches("\"operation\":\"hotfix\"").count();
+    assert_eq!(told(), 1);
     let nothing = aura.lifeboat(&["confirm"]).exits(1);
     assert!(nothing.stderr.contains("no hotfix of this application is armed"), "{}", nothing.stderr);
 }
@@ -328,9 +335,15 @@ fn a_change_by_hand_is_tested_kept_or_taken_back() {
     assert!(done.stdout.starts_with("ROLLED BACK: ./run_tests.sh"), "{}", done.stdout);
     assert_eq!(aura.read("backend/aura_glm.py"), before);
 
+    // nobody watches it: whoever aborts it tells
+    let heard = aura.env.path("heard");
+    // behind the plan's own, which knows of failures already
+    let notify = format!("[[notify]]\ncommand = \"cat >>{}\"\n[metrics]\n", heard.display());
+    aura.plan("[metrics]\n", &notify);
     begin(&[]);
     fs::remove_file(aura.file("docs/CHANGES")).unwrap();
     aura.lifeboat(&["hotfix", "abort"]).ok();
+    assert!(fs::read_to_string(&heard).unwrap().contains("\"code\":30"));
     assert!(aura.file("docs/CHANGES").exists());
 
     // nobody says a word: the watcher in the background takes it back

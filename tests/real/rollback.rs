@@ -1,6 +1,7 @@
 //! Rollbacks of the sample application and of small trees: there and back, refused, taken back, cut off anywhere.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -377,11 +378,14 @@ fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
         let old = app.print();
         fs::write(app.dir.join("logs/app.log"), format!("line 1\nround {round}\n")).unwrap();
         let mut child = app.command(&["rollback", "--no-safety", "-q"]);
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_micros((state >> 33) % 400_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut kill = |mut child: std::process::Child| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_micros((state >> 33) % 400_000));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
+        kill(child);
         let found = app.print();
         assert!(found == old || found == new, "round {round}: a mixed tree");
         let log = fs::read_to_string(app.dir.join("logs/app.log")).unwrap();
@@ -402,6 +406,29 @@ fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
         app.lifeboat(&["rollback", "--no-safety", "-q"]).ok();
         assert_eq!(app.print(), new, "round {round}");
         assert!(app.beside() <= 1, "{} trees are left", app.beside());
+        if round % 4 != 3 {
+            continue;
+        }
+        // an undo of a tree of which the service wrote to files that both trees have
+        for number in [1, 3, 5] {
+            let file = fs::OpenOptions::new().append(true).open(app.dir.join(format!("code/{number}.txt")));
+            file.unwrap().write_all(format!("in round {round}\n").as_bytes()).unwrap();
+        }
+        let written = app.print();
+        let mut child = app.command(&["undo", "-q"]);
+        kill(child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let ends = [found.clone(), written];
+        assert!(ends.contains(&app.print()), "round {round}: a mixed tree");
+        app.lifeboat(&["rollback", "--resume"]);
+        let ended = app.print();
+        assert!(ends.contains(&ended), "round {round}: a mixed tree after it was brought to an end");
+        for _ in 0..2 {
+            app.lifeboat(&["undo", "-q"]).ok();
+            assert!(ends.contains(&app.print()), "round {round}: a mixed tree on the way back");
+        }
+        assert_eq!(app.print(), ended, "round {round}");
+        app.lifeboat(&["rollback", "--no-safety", "-q"]).ok();
+        assert_eq!(app.print(), new, "round {round}");
     }
     say(&format!(
         "{rounds} rollbacks killed: {olds} were the old tree afterwards, {news} the new one, 0 mixed"

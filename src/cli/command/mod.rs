@@ -13,7 +13,7 @@ mod forget;
 mod gc;
 mod health;
 mod history;
-mod hotfix;
+pub mod hotfix;
 mod init;
 mod key;
 mod log;

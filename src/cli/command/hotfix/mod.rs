@@ -283,11 +283,15 @@ pub fn confirm(args: &ConfirmArgs, context: &Context) -> Result<Exit, CommandErr
 fn abort(context: &Context) -> Result<Exit, CommandError> {
     let desk = Desk::open(context)?;
     let found = armed_one(&desk.state)?;
-    match tell(&desk, &found, Want::RollBack, context)? {
-        // it is what was asked for
-        Exit::RolledBack => Ok(Exit::Done),
-        other => Ok(other),
-    }
+    tell(&desk, &found, Want::RollBack, context)
+}
+
+/// True if a word on the change that is armed goes to a process that watches it, and that process sees it to its end.
+/// Whoever confirms a change by hand takes it over.
+pub fn watcher_ends_it(state: &State, confirms: bool) -> bool {
+    let found = armed(state).ok().flatten();
+    let takes_over = |found: &Armed| confirms && found.stage == Stage::Open;
+    found.is_some_and(|found| !takes_over(&found)) && is_watched(state).unwrap_or(false)
 }
 
 fn armed_one(state: &State) -> Result<Armed, CommandError> {
