@@ -9,6 +9,7 @@ use super::run::{PeopleArgs, locked, report, told};
 use crate::base::Exit;
 use crate::base::name::shown;
 use crate::base::size;
+use crate::cli::command::hotfix::Stand;
 use crate::cli::context::Context;
 use crate::cli::env;
 use crate::cli::error::CommandError;
@@ -107,6 +108,7 @@ fn begins(args: &BeginArgs, plan: &Plan, state: &State, context: &Context) -> Re
             .next("lifeboat maintenance end ends it, lifeboat maintenance abort gives it up"));
     }
     around("maintenance begin", context, || {
+        let stand = Stand::now(plan);
         let (outcome, begun) = desk.with(plan, &people, context, |setting| begin(&args.reason, setting))?;
         if let Some(begun) = &begun {
             state.write(STATE, begun).map_err(|error| {
@@ -114,7 +116,7 @@ fn begins(args: &BeginArgs, plan: &Plan, state: &State, context: &Context) -> Re
                     .next("the maintenance has not begun; nothing was changed")
             })?;
         }
-        report::show(&outcome, context)?;
+        report::show(&outcome, &stand, context)?;
         context.say(match &begun {
             Some(begun) => format!(
                 "the maintenance has begun; until lifeboat maintenance end, lifeboat maintenance abort --rollback goes back to {}",
@@ -133,12 +135,13 @@ fn ends(args: &EndArgs, plan: &Plan, state: &State, context: &Context) -> Result
     let _lock = locked(state, None, context)?;
     let begun = under_way(state)?.ok_or_else(none)?;
     around("maintenance end", context, || {
+        let stand = Stand::now(plan);
         let outcome = desk.with(plan, &people, context, |setting| end(&begun, setting))?;
         let is_over = matches!(outcome.end, End::Pass | End::Open | End::RolledBack);
         if is_over {
             forget(state)?;
         }
-        report::show(&outcome, context)?;
+        report::show(&outcome, &stand, context)?;
         context.say(if is_over {
             "the maintenance is over".to_owned()
         } else {
@@ -154,14 +157,18 @@ fn aborts(args: &AbortArgs, plan: &Plan, state: &State, context: &Context) -> Re
     let _lock = locked(state, None, context)?;
     let begun = under_way(state)?.ok_or_else(none)?;
     around("maintenance abort", context, || {
+        let stand = Stand::now(plan);
         let outcome =
             desk.with(plan, &people, context, |setting| abort(&begun, &args.reason, args.rollback, setting))?;
         let is_over = matches!(outcome.end, End::Pass | End::RolledBack);
         if is_over {
             forget(state)?;
         }
-        report::show(&outcome, context)?;
         // it was asked for: that it went back is what is wanted
+        match outcome.end {
+            End::RolledBack => report::show_as(&outcome, "ROLLED BACK", &stand, context)?,
+            _ => report::show(&outcome, &stand, context)?,
+        }
         Ok(Outcome { end: if outcome.end == End::RolledBack { End::Pass } else { outcome.end }, ..outcome })
     })
 }

@@ -30,7 +30,7 @@ use crate::state::State;
 use crate::sys::process::{Program, Run};
 
 use console::Console;
-use report::Stand;
+pub use report::Stand;
 
 /// A watcher hands over, or is there, after so long at most.
 const HAND_OVER: Duration = Duration::from_secs(20);

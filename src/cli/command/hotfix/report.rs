@@ -80,7 +80,8 @@ impl Stand {
         Self { id: id_of(&tree), is_inside, tree }
     }
 
-    fn advice(&self) -> String {
+    /// What to do if it stands in a tree that is no more the application; else empty.
+    pub fn advice(&self) -> String {
         if !self.is_inside || id_of(&self.tree) == self.id {
             return String::new();
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::base::Exit;
 use crate::base::name::shown;
+use crate::cli::command::hotfix::Stand;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::notified;
@@ -136,9 +137,10 @@ fn one(
 ) -> Result<Exit, CommandError> {
     let operation = format!("run {name}");
     notified::around(&operation, context, || {
+        let stand = Stand::now(plan);
         let outcome = desk.with(plan, people, context, |setting| runbook::run(name, setting))?;
         told(&operation, &outcome, context);
-        report::show(&outcome, context)?;
+        report::show(&outcome, &stand, context)?;
         Ok(outcome.end.exit())
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::base::name::shown;
 use crate::base::size;
+use crate::cli::command::hotfix::Stand;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
@@ -12,8 +13,24 @@ use crate::runbook::{End, Outcome};
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn show(outcome: &Outcome, context: &Context) -> std::result::Result<(), CommandError> {
-    if context.json() { context.document(&outcome.run) } else { context.print(&text(outcome, context)) }
+pub fn show(outcome: &Outcome, stand: &Stand, context: &Context) -> std::result::Result<(), CommandError> {
+    show_as(outcome, headline(outcome), stand, context)
+}
+
+/// The same, with this headline.
+///
+/// # Errors
+/// As there.
+pub fn show_as(
+    outcome: &Outcome,
+    headline: &str,
+    stand: &Stand,
+    context: &Context,
+) -> std::result::Result<(), CommandError> {
+    if context.json() {
+        return context.document(&outcome.run);
+    }
+    context.print(&(text(outcome, headline, context) + &stand.advice()))
 }
 
 /// How a step came out, in a word.
@@ -28,7 +45,7 @@ pub fn mark(step: &Step) -> &'static str {
     }
 }
 
-fn text(outcome: &Outcome, context: &Context) -> String {
+fn text(outcome: &Outcome, headline: &str, context: &Context) -> String {
     let run = &outcome.run;
     let mut table =
         Table::new(&[("step", Kind::Text), ("", Kind::Word), ("time", Kind::Number), ("why", Kind::Text)]);
@@ -44,7 +61,7 @@ fn text(outcome: &Outcome, context: &Context) -> String {
             text.push_str(&format!("  {}\n", safe(line)));
         }
     }
-    text.push_str(&format!("\n{}, {}: {}\n", safe(&run.app), safe(&run.scenario), headline(outcome)));
+    text.push_str(&format!("\n{}, {}: {}\n", safe(&run.app), safe(&run.scenario), headline));
     for line in run.deviations.iter().chain(&run.reasons) {
         text.push_str(&format!("  {}\n", safe(line)));
     }
