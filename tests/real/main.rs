@@ -26,3 +26,4 @@ mod rollback_systems;
 mod runbooks;
 mod sample;
 mod status;
+mod systemd;
