@@ -24,8 +24,6 @@ use super::Facts;
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// What SQLite puts beside a database: log, its shared index, rollback journal.
 pub const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
-/// Those of them that hold what the database itself does not.
-pub const LOGS: [&[u8]; 2] = [b"-wal", b"-journal"];
 /// A database has at least this many bytes, and a multiple of them: the smallest page.
 pub const PAGE: u64 = 512;
 /// Rows are counted in at most so many tables of one database.

@@ -24,7 +24,6 @@ use super::live::{Meeting, meet};
 use super::tree::split;
 use super::{Overwrite, RestoreError};
 use crate::base::Name;
-use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Stat, Time, Type};
 use crate::repo::ChunkIndex;
 use crate::repo::content::same_stream;
@@ -134,10 +133,11 @@ impl Living {
         self.linker.as_ref().map(|linker| std::mem::take(&mut linker.made().files)).unwrap_or_default()
     }
 
-    /// True if an entry may be there with all its content.
+    /// True if an entry may be there with all its content. A database is not: its log may hold what it does not, and the copy that
+    /// was saved of it has other bytes.
     pub fn may_have(&self, entry: &Entry) -> bool {
         let worth = self.linker.is_some() || !entry.chunks.is_empty();
-        worth && entry.stat.kind == Type::File && !entry.torn
+        worth && entry.stat.kind == Type::File && !entry.database && !entry.torn
     }
 
     /// Gives the living file a second name in the new tree, if that is asked for and it is there unchanged, with its owner,
@@ -152,7 +152,7 @@ impl Living {
         index: &ChunkIndex,
         around: &mut Around,
     ) -> io::Result<Option<LiveStat>> {
-        let Some(linker) = self.linker.as_ref().filter(|_| !file.entry.database) else { return Ok(None) };
+        let Some(linker) = &self.linker else { return Ok(None) };
         let (parent, name) = split(&file.path);
         let Some(from) = around.open(&self.dir, parent) else { return Ok(None) };
         let Some(before) = stat_in(from, name).ok().flatten() else { return Ok(None) };
@@ -239,10 +239,6 @@ impl Living {
             return None;
         }
         let is_untouched = self.is_untouched(live, kept);
-        // the copy of a database has other bytes than the file, and the same content only if no log has some of it
-        if entry.database && !(is_untouched && self.has_no_log(path)) {
-            return None;
-        }
         let file = File::from(fd);
         if !is_untouched {
             self.add(4, 1);
@@ -255,17 +251,6 @@ impl Living {
 
     fn is_untouched(&self, live: &Stat, kept: &Stat) -> bool {
         live.ctime == kept.ctime && live.inode == kept.inode && kept.ctime < self.trusted_before
-    }
-
-    // What was in a log when the snapshot was taken is in the file since then, which would show.
-    fn has_no_log(&self, path: &[u8]) -> bool {
-        let (parent, name) = split(path);
-        let mut around = Around::default();
-        let Some(dir) = around.open(&self.dir, parent) else { return false };
-        sqlite::LOGS.iter().all(|suffix| {
-            let log = stat_in(dir, &[name, suffix].concat());
-            log.is_ok_and(|log| log.is_none_or(|log| log.stat.kind == Type::File && log.stat.size == 0))
-        })
     }
 
     /// Puts the content of what was found into a file that is empty; false if somebody writes to it at this moment.

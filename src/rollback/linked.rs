@@ -46,8 +46,9 @@ fn file_of(run_id: &str) -> String {
 }
 
 impl Linked {
-    /// Those of a tree that was just built from this snapshot.
-    pub fn new(snapshot: SnapshotId, mut files: Vec<LinkedFile>) -> Self {
+    /// Those of a tree that was just built from this snapshot, but for live data.
+    pub fn new(snapshot: SnapshotId, mut files: Vec<LinkedFile>, carried: &[Name]) -> Self {
+        files.retain(|file| !is_within(&file.0.0, carried));
         files.sort_by(|a, b| a.0.0.cmp(&b.0.0));
         Self { snapshot, files, mending: BTreeSet::new() }
     }

@@ -126,7 +126,9 @@ impl<'a> Run<'a> {
             let began = Instant::now();
             let (taken, linked) = build::build(self.subject, chosen, &beside, self.observer)?;
             self.note_step(&build::told(&taken, chosen), began, None);
-            self.note_linked(Linked::new(chosen.snapshot.id, linked))?;
+            // live data is in both trees to stay
+            let live = Classes::of(&self.root(), &self.journal.rules)?.carried;
+            self.note_linked(Linked::new(chosen.snapshot.id, linked, &live))?;
         }
         if self.journal.way == Way::Exchange {
             let found = inode(&beside).ok_or_else(|| {
@@ -335,15 +337,23 @@ impl<'a> Run<'a> {
             return;
         }
         // one from before that is not needed any more
-        let is_old = |earlier: &&Kept| earlier.path != self.journal.beside && earlier.is_there();
-        let Some(old) = self.journal.earlier.as_ref().filter(is_old) else { return };
-        let cleared = clear(Path::new(old.path.as_os_str())).map_err(|error| causes(&error));
-        let forgotten = cleared.and_then(|()| {
-            let linked = old.linked.as_ref().filter(|run_id| Some(*run_id) != self.journal.linked.as_ref());
-            linked.map_or(Ok(()), |run_id| Linked::forget(self.subject.state, run_id)).map_err(|e| causes(&e))
-        });
-        if let Err(why) = forgotten {
-            self.notes.push(why);
+        let Some(old) = self.journal.earlier.as_ref().filter(|old| old.path != self.journal.beside) else {
+            return;
+        };
+        if let Err(error) = self.drop_old(old) {
+            self.notes.push(causes(&error));
+        }
+    }
+
+    fn drop_old(&self, old: &Kept) -> Result<(), RollbackError> {
+        if old.is_there() {
+            clear(Path::new(old.path.as_os_str()))?;
+        }
+        match &old.linked {
+            Some(run_id) if old.linked != self.journal.linked => {
+                Ok(Linked::forget(self.subject.state, run_id)?)
+            }
+            _ => Ok(()),
         }
     }
 
