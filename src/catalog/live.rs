@@ -4,13 +4,12 @@
 //! read and held against the hashes, unless its size tells already.
 
 use std::cmp::Ordering;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -18,19 +17,20 @@ use super::compare::{self, Kind};
 use super::cursor::Cursor;
 use super::diff::{Change, Counts};
 use super::paths::{Part, absolute};
+use super::readers::{Asked, Difference, Found, Pair, serve};
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::name::Name;
 use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, write_stat};
-use crate::repo::chunk_index::ChunkIndex;
-use crate::repo::content::same_stream;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
-use crate::sys::attributes::{Handle, flags, holes, xattrs};
 use crate::sys::names::Names;
 use crate::tree::exclude::{self, Excludes, LeftOut};
-use crate::tree::live::{LiveStat, add_dir, add_names, add_special, open_in};
+use crate::tree::live::{LiveStat, add_dir, add_names, add_special};
 use crate::tree::walk::{Choice, Filter, Item, Visit, join, walk};
+
+/// More threads that read files are of no use: they wait for the disk, and each keeps directories open.
+const READERS: usize = 8;
 
 /// What of the living tree is looked at.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ pub struct Options {
     pub excludes: exclude::Options,
     /// Do not enter other file systems.
     pub one_file_system: bool,
-    /// How many threads read directories ahead.
+    /// How many threads read directories ahead, and as many read files.
     pub threads: usize,
 }
 
@@ -55,6 +55,9 @@ pub enum Of {
 /// What is left out besides: told the path, relative to the root, whether it is a directory, and which side it is of.
 /// Asked from several threads.
 pub type LeaveOut<'l> = &'l (dyn Fn(&[u8], bool, Of) -> bool + Sync);
+
+// Is told of each change.
+type Tell<'f> = &'f mut dyn FnMut(&Change<'_>) -> Result<()>;
 
 /// Why the trees could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,8 @@ pub struct Outcome {
     /// Bytes of the snapshot's files that the tree does not have as they were: what it takes to bring them back. A
     /// database counts whole, as its log may hold what it does not.
     pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Calls `found` with each change since the snapshot, root by root in the order of paths.
@@ -109,31 +114,70 @@ pub fn diff_live_but(
     found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
     observer: &dyn Observer,
 ) -> std::result::Result<Outcome, LiveError> {
+    compare_all(chunks, parts, (options, leave_out, &|| ()), found, observer)
+}
+
+/// As [`diff_live`]. Each thread that reads files does `first` before: other work, which then goes on beside the comparison.
+/// It has ended when this returns, whatever comes out.
+///
+/// # Errors
+/// As there.
+pub fn diff_live_beside(
+    chunks: &mut ChunkReader<'_>,
+    parts: &[Part<'_>],
+    options: &Options,
+    first: &(dyn Fn() + Sync),
+    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+    observer: &dyn Observer,
+) -> std::result::Result<Outcome, LiveError> {
+    compare_all(chunks, parts, (options, &|_, _, _| false, first), found, observer)
+}
+
+fn compare_all(
+    chunks: &mut ChunkReader<'_>,
+    parts: &[Part<'_>],
+    (options, leave_out, first): (&Options, LeaveOut<'_>, &(dyn Fn() + Sync)),
+    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+    observer: &dyn Observer,
+) -> std::result::Result<Outcome, LiveError> {
     observer.event(Event::Started { step: Step::Compare, bytes: None });
-    let mut outcome = Outcome::default();
-    for part in parts.iter().filter(|part| part.root.command.is_none()) {
-        compare_part(chunks, part, (options, leave_out), found, &mut outcome, observer)?;
-    }
+    let began = Instant::now();
+    let (index, readers) = (chunks.index(), options.threads.clamp(1, READERS));
+    let outcome = std::thread::scope(|scope| {
+        let (mut asked, work) = Asked::new(index, readers);
+        for _ in 0..readers {
+            let work = work.clone();
+            scope.spawn(move || {
+                first();
+                serve(&work, index);
+            });
+        }
+        let mut outcome = Outcome::default();
+        for part in parts.iter().filter(|part| part.root.command.is_none()) {
+            compare_part(chunks, part, (options, leave_out), (&mut asked, found), &mut outcome, observer)?;
+        }
+        outcome.took = began.elapsed();
+        Ok::<_, LiveError>(outcome)
+    })?;
     observer.event(Event::Finished);
     Ok(outcome)
 }
 
-fn compare_part(
-    chunks: &mut ChunkReader<'_>,
+fn compare_part<'r>(
+    chunks: &mut ChunkReader<'r>,
     part: &Part<'_>,
     (options, leave_out): (&Options, LeaveOut<'_>),
-    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+    (asked, found): (&mut Asked<'r>, Tell<'_>),
     outcome: &mut Outcome,
     observer: &dyn Observer,
 ) -> std::result::Result<(), LiveError> {
     let live_path = absolute(&part.root.path.0, &part.top);
     let excludes =
         Excludes::build(Path::new(std::ffi::OsStr::from_bytes(&part.root.path.0)), &options.excludes)?;
-    let index = chunks.index();
     let cursor = Cursor::new(chunks, part)?;
     let mut side = Side {
         cursor,
-        index,
+        asked,
         root: &part.root.path.0,
         top: &part.top,
         excludes: &excludes,
@@ -164,7 +208,8 @@ fn compare_part(
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
         Err(e) => side.problem(&part.top, &e.into()),
     }
-    Ok(side.removed_until(None)?)
+    side.removed_until(None)?;
+    Ok(side.take_found(true)?)
 }
 
 struct Rules<'e> {
@@ -203,7 +248,7 @@ impl Filter for Rules<'_> {
 // The snapshot's side of the comparison, in step with the walk.
 struct Side<'s, 'a, 'r> {
     cursor: Cursor<'a, 'r>,
-    index: &'r ChunkIndex,
+    asked: &'s mut Asked<'r>,
     root: &'s [u8],
     top: &'s [u8],
     excludes: &'s Excludes,
@@ -212,15 +257,45 @@ struct Side<'s, 'a, 'r> {
     expected: Vec<u8>,
     // the last database that both sides have
     database: Option<Vec<u8>>,
-    found: &'s mut dyn FnMut(&Change<'_>) -> Result<()>,
+    found: Tell<'s>,
     outcome: &'s mut Outcome,
     observer: &'s dyn Observer,
 }
 
 impl Side<'_, '_, '_> {
+    // Now, or after the files before it that are still being read.
     fn tell(&mut self, kind: Kind, path: &[u8], what: Vec<&'static str>) -> Result<()> {
+        if self.asked.is_idle() {
+            return self.tell_now((kind, what), path);
+        }
+        self.asked.say(path.to_vec(), (kind, what)).map_err(reading)
+    }
+
+    fn tell_now(&mut self, (kind, what): Difference, path: &[u8]) -> Result<()> {
         self.outcome.counts.add(kind);
         (self.found)(&Change { kind, root: self.root, path, what })
+    }
+
+    // Tells what the readers have found, as far as it is known; at the `end`, all.
+    fn take_found(&mut self, end: bool) -> Result<()> {
+        while let Some(found) = self.asked.next(end).map_err(reading)? {
+            for found in found {
+                match found {
+                    Found::Known(path, difference) => self.tell_now(difference, &path)?,
+                    Found::File(old, Ok(differs)) => self.differs(&old, differs)?,
+                    Found::File(old, Err(error)) => self.problem(&old.path, &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn differs(&mut self, old: &Entry, differs: Option<Difference>) -> Result<()> {
+        let Some((kind, what)) = differs else { return Ok(()) };
+        if kind != Kind::Metadata || old.database {
+            self.outcome.bytes += bytes_of(old);
+        }
+        self.tell_now((kind, what), &old.path)
     }
 
     fn problem(&mut self, path: &[u8], error: &io::Error) {
@@ -292,98 +367,60 @@ impl Side<'_, '_, '_> {
         let rest = line.strip_prefix(&self.expected[..]).and_then(|rest| rest.first());
         if !matches!(rest, Some(b',' | b'}')) {
             let old = Entry::read_line(line).map_err(RepoError::from)?;
-            self.compare(&old, &visit, path)?;
+            self.compare(old, &visit, path)?;
         } else if is_database {
             self.outcome.bytes += visit.item.live.stat.size;
         }
-        Ok(self.cursor.pass()?)
+        self.cursor.pass()?;
+        Ok(self.take_found(false)?)
     }
 
-    fn compare(&mut self, old: &Entry, visit: &Visit<'_>, path: Vec<u8>) -> Result<()> {
-        let mut new = Entry::new(path.clone(), visit.item.live.stat);
-        if old.stat.kind == new.stat.kind
-            && let Err(error) = self.complete(&mut new, old, visit)
-        {
-            self.problem(&path, &error);
-            return Ok(());
-        }
-        match compare::entries(old, &new) {
-            Some((kind, what)) => {
-                if kind != Kind::Metadata || old.database {
-                    self.outcome.bytes += bytes_of(old);
+    fn compare(&mut self, old: Entry, visit: &Visit<'_>, path: Vec<u8>) -> Result<()> {
+        let mut new = Entry::new(path, visit.item.live.stat);
+        if old.stat.kind == new.stat.kind {
+            self.complete(&mut new, &old);
+            let dir = visit.dir.as_fd();
+            let completed = match (new.stat.kind, visit.opened) {
+                (Type::File, _) => {
+                    let (dir, name) = (Arc::clone(visit.dir), visit.item.name.clone());
+                    return self.asked.ask(Pair { old, new, dir, name }).map_err(reading);
                 }
-                self.tell(kind, &path, what)
+                (Type::Dir, Some(opened)) => add_dir(&mut new, opened.as_fd()),
+                // the walk has said why it could not be opened
+                (Type::Dir, None) => {
+                    new.xattrs.clone_from(&old.xattrs);
+                    new.flags.clone_from(&old.flags);
+                    Ok(())
+                }
+                _ => add_special(&mut new, dir, &visit.item.name),
+            };
+            if let Err(error) = completed {
+                self.problem(&old.path, &error);
+                return Ok(());
             }
-            None => Ok(()),
         }
+        let Some((kind, what)) = compare::entries(&old, &new) else { return Ok(()) };
+        if kind != Kind::Metadata {
+            self.outcome.bytes += bytes_of(&old);
+        }
+        self.tell(kind, &old.path, what)
     }
 
-    // Fills in what `lstat` does not say. Which name of an inode counts as the first is no change.
-    fn complete(&mut self, new: &mut Entry, old: &Entry, visit: &Visit<'_>) -> io::Result<()> {
+    // Fills in what `lstat` does not say and needs no look. Which name of an inode counts as the first is no change.
+    fn complete(&mut self, new: &mut Entry, old: &Entry) {
         add_names(new, &mut self.names);
         new.hardlink.clone_from(&old.hardlink);
         (new.torn, new.database) = (old.torn, old.database);
-        let dir = visit.dir.as_fd();
-        match (new.stat.kind, visit.opened) {
-            (Type::Dir, Some(opened)) => add_dir(new, opened.as_fd()),
-            // the walk has said why it could not be opened
-            (Type::Dir, None) => {
-                new.xattrs.clone_from(&old.xattrs);
-                new.flags.clone_from(&old.flags);
-                Ok(())
-            }
-            (Type::File, _) => {
-                let opened = open_in(dir, &visit.item.name, OFlags::RDONLY)?;
-                add_file(new, old, opened, self.index)
-            }
-            _ => add_special(new, dir, &visit.item.name),
-        }
     }
+}
+
+// Only a fault of the program can end a thread that reads.
+fn reading(source: io::Error) -> RepoError {
+    RepoError::io("read the files of the tree")(source)
 }
 
 // Another name of a file takes no bytes.
 fn bytes_of(entry: &Entry) -> u64 {
     let is_file = entry.stat.kind == Type::File && entry.hardlink.is_none();
     if is_file { entry.stat.size } else { 0 }
-}
-
-fn add_file(new: &mut Entry, old: &Entry, opened: OwnedFd, index: &ChunkIndex) -> io::Result<()> {
-    new.xattrs = xattrs(Handle::Open(opened.as_fd()))?;
-    new.flags = flags(opened.as_fd());
-    if new.stat.size == old.stat.size {
-        let same_holes = holes(opened.as_fd(), new.stat.size)? == old.holes;
-        if same_bytes(&File::from(opened), old, same_holes, index)? {
-            // where zeros are stored and where they are holes is no change of content
-            new.holes.clone_from(&old.holes);
-            new.chunks.clone_from(&old.chunks);
-        }
-    }
-    Ok(())
-}
-
-// True if the file has the bytes that the entry's chunks had.
-fn same_bytes(file: &File, entry: &Entry, same_holes: bool, index: &ChunkIndex) -> io::Result<bool> {
-    if !same_holes
-        && !entry.holes.iter().try_fold(true, |all, &hole| Ok::<_, io::Error>(all && is_zero(file, hole)?))?
-    {
-        return Ok(false);
-    }
-    same_stream(file, entry, index)
-}
-
-fn is_zero(file: &File, (offset, length): (u64, u64)) -> io::Result<bool> {
-    let mut buffer = [0; 64 << 10];
-    let mut done = 0;
-    while done < length {
-        let now = (length - done).min(buffer.len() as u64) as usize;
-        match file.read_exact_at(&mut buffer[..now], offset + done) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            other => other?,
-        }
-        if buffer[..now].iter().any(|&b| b != 0) {
-            return Ok(false);
-        }
-        done += now as u64;
-    }
-    Ok(true)
 }

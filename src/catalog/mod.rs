@@ -11,6 +11,7 @@ pub mod live;
 pub mod ls;
 pub mod paths;
 pub mod pattern;
+mod readers;
 pub mod select;
 pub mod tar;
 pub mod versions;

@@ -11,9 +11,9 @@ pub const WRITER_KEY: &str = "LIFEBOAT_WRITER_KEY";
 /// Where what a host remembers of applications lies, unless it is at its usual place.
 pub const STATE_DIR: &str = "LIFEBOAT_STATE_DIR";
 
-// An empty variable is one that is not set: that is what shells make of `X= command`.
+/// What a variable says. An empty one is one that is not set: that is what shells make of `X= command`.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-fn variable(name: &str) -> Option<OsString> {
+pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 

@@ -155,12 +155,28 @@ pub fn look(path: &Path) -> Result<Facts, SqliteError> {
 }
 
 /// What is wrong with a database by its own checks (`integrity_check`, `foreign_key_check`), each in a sentence,
-/// at most 20; empty if it is sound.
+/// at most 20, none if it is sound; and then what it holds. For a copy that nobody else touches: where nothing lies beside
+/// it, it is read without locks, and neither the file nor its directory is changed in any way.
 ///
 /// # Errors
-/// If it cannot be opened.
-pub fn unsound(path: &Path) -> Result<Vec<String>, SqliteError> {
-    let db = open(path)?;
+/// If it cannot be opened or read.
+pub fn examine(path: &Path) -> Result<(Vec<String>, Facts), SqliteError> {
+    let db = open_in_way(path, if is_alone(path) { Way::Alone } else { way(path)? })?;
+    // Each row is looked up in each index, all over the file: with the usual 2 MiB the pages are read 27 times over. With
+    // these the check of a database of 190 MB takes 1.7 s of the processor instead of 2.4. PRAGMA mmap_size would make it
+    // 1.6, and an error of the disk, which a drill is to find and tell, would kill this process.
+    db.execute_batch("PRAGMA cache_size=-32768")?;
+    let found = unsound(&db)?;
+    let facts = if found.is_empty() { facts(&db)? } else { Facts::default() };
+    Ok((found, facts))
+}
+
+/// True if nothing lies beside the database that belongs to it: no log, no journal.
+pub fn is_alone(path: &Path) -> bool {
+    SIDE_FILES.iter().all(|suffix| !beside(path, suffix))
+}
+
+fn unsound(db: &Connection) -> Result<Vec<String>, SqliteError> {
     let mut found: Vec<String> = {
         let mut statement = db.prepare("PRAGMA integrity_check(20)")?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;

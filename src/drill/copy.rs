@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::recorder::Result;
 use crate::base::error::causes;
@@ -9,7 +10,7 @@ use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::catalog::compare::Kind as ChangeKind;
 use crate::catalog::diff::Change;
-use crate::catalog::live::{self, diff_live};
+use crate::catalog::live::{self, diff_live_beside};
 use crate::catalog::paths::{Part, absolute};
 use crate::evidence::Outcome;
 use crate::format::manifest::{ROOT, Type};
@@ -81,22 +82,44 @@ pub fn restore_into(
     }
 }
 
-/// Reads the whole copy and compares it with the hashes of the snapshot. Also, how many entries differ in nothing but
-/// their owner, which only root can give away: that is no fault of the copy.
+/// What a comparison of the copy with the snapshot came to.
+pub struct Compared {
+    /// The verdict.
+    pub result: Result,
+    /// How many entries differ in nothing but their owner, which only root can give away: that is no fault of the copy.
+    pub foreign: u64,
+    /// How long it took by itself.
+    pub took: Duration,
+}
+
+struct Differences {
+    named: Vec<String>,
+    foreign: u64,
+    took: Duration,
+}
+
+/// Reads the whole copy and compares it with the hashes of the snapshot. Each thread that will read does `first` before:
+/// what must have the copy as it is, and changes nothing in it.
 pub fn compare(
     repo: &Repo,
     snapshot: &Snapshot,
     placement: &Placement,
     target: &Path,
+    first: &(dyn Fn() + Sync),
     observer: &dyn Observer,
-) -> (Result, u64) {
-    match differences(repo, snapshot, placement, target, observer) {
-        Ok((found, foreign)) if found.is_empty() => (Result::pass(), foreign),
-        Ok((found, foreign)) => {
-            let why = format!("the copy differs from the snapshot: {}", found.join(", "));
-            (Result::of(Outcome::Fail, why), foreign)
+) -> Compared {
+    let began = Instant::now();
+    match differences(repo, snapshot, placement, target, first, observer) {
+        Ok(Differences { named, foreign, took }) => {
+            let result = if named.is_empty() {
+                Result::pass()
+            } else {
+                let why = format!("the copy differs from the snapshot: {}", named.join(", "));
+                Result::of(Outcome::Fail, why)
+            };
+            Compared { result, foreign, took }
         }
-        Err(why) => (Result::of(Outcome::Error, why), 0),
+        Err(why) => Compared { result: Result::of(Outcome::Error, why), foreign: 0, took: began.elapsed() },
     }
 }
 
@@ -105,8 +128,9 @@ fn differences(
     snapshot: &Snapshot,
     placement: &Placement,
     target: &Path,
+    first: &(dyn Fn() + Sync),
     observer: &dyn Observer,
-) -> std::result::Result<(Vec<String>, u64), String> {
+) -> std::result::Result<Differences, String> {
     let root = &snapshot.document.roots[placement.root];
     let loaded = repo.load(Condemned::Use).map_err(|e| causes(&e))?;
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).map_err(|e| causes(&e))?;
@@ -135,7 +159,8 @@ fn differences(
         }
         Ok(())
     };
-    let outcome = diff_live(&mut chunks, &parts, &options, &mut keep, observer).map_err(|e| causes(&e))?;
+    let outcome = diff_live_beside(&mut chunks, &parts, &options, first, &mut keep, observer)
+        .map_err(|e| causes(&e))?;
     let mut named = Vec::new();
     for (path, (kind, what)) in &found {
         let mut was = || find_entry(&mut chunks, &root.manifest, path).map_err(|e| causes(&e));
@@ -157,5 +182,6 @@ fn differences(
     if all > named.len() as u64 {
         named.push(format!("{} more", all - named.len() as u64));
     }
-    Ok((if all == 0 { Vec::new() } else { named }, foreign))
+    let named = if all == 0 { Vec::new() } else { named };
+    Ok(Differences { named, foreign, took: outcome.took })
 }

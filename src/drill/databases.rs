@@ -1,43 +1,106 @@
 //! What the snapshot says each database held must hold in the copy.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::recorder::{Recorder, Result};
+use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::database::{Facts, sqlite};
 use crate::evidence::Outcome;
-use crate::format::snapshot::{Database, Document};
+use crate::format::snapshot::Database;
 
-/// Looks at every database of the document below `root`, whose copy is at `copy`; true if all are as they were.
-pub fn check_all(document: &Document, root: &Path, copy: &Path, recorder: &mut Recorder) -> bool {
-    let mut all = true;
-    for database in &document.databases {
-        let path = PathBuf::from(database.path.as_os_str().to_owned());
-        let Ok(below) = path.strip_prefix(root) else { continue };
-        let began = Instant::now();
-        let (result, rows) = check(database, &copy.join(below));
-        let shown = Name::from(below.as_os_str()).shown();
-        // an empty database is whole as well, and proves no data
-        all &= recorder.own_check(format!("database {shown} is whole"), "sqlite", rows > 0, began, result);
+/// The databases of a copy, on their way to a verdict.
+pub struct Databases<'d> {
+    // in the order of the snapshot's document
+    all: Vec<One<'d>>,
+    // numbers of those that may be looked at beside the comparison, the largest first: it takes longest
+    order: Vec<usize>,
+    next: AtomicUsize,
+}
+
+struct One<'d> {
+    recorded: &'d Database,
+    below: PathBuf,
+    copy: PathBuf,
+    found: Mutex<Option<Found>>,
+}
+
+struct Found {
+    result: Result,
+    rows: u64,
+    took: Duration,
+}
+
+impl<'d> Databases<'d> {
+    /// Those of a snapshot that lie below `root`, whose copy is at `copy`.
+    pub fn new(recorded: &'d [Database], root: &Path, copy: &Path) -> Self {
+        let one = |recorded: &'d Database| {
+            let path = PathBuf::from(recorded.path.as_os_str().to_owned());
+            let below = path.strip_prefix(root).ok()?.to_owned();
+            let copy = copy.join(&below);
+            Some(One { recorded, below, copy, found: Mutex::new(None) })
+        };
+        let all: Vec<One<'d>> = recorded.iter().filter_map(one).collect();
+        let size =
+            |number: &usize| std::fs::symlink_metadata(&all[*number].copy).map_or(0, |about| about.len());
+        // Reading one with a log or a journal beside it may change what lies there, and the comparison would see that. None
+        // should have any: a snapshot has databases without.
+        let alone = (0..all.len()).filter(|&number| sqlite::is_alone(&all[number].copy));
+        let mut order: Vec<usize> = alone.collect();
+        order.sort_by_key(|number| std::cmp::Reverse(size(number)));
+        Self { all, order, next: AtomicUsize::new(0) }
     }
-    all
+
+    /// Looks at one after the other until all are taken, or somebody wants an end; for several threads. Changes nothing in
+    /// the copy.
+    pub fn look(&self, observer: &dyn Observer) {
+        while !observer.interrupted()
+            && let Some(&number) = self.order.get(self.next.fetch_add(1, Ordering::Relaxed))
+        {
+            self.all[number].look();
+        }
+    }
+
+    /// Notes what was found, and what is found now of those that were not looked at; true if all are as they were.
+    pub fn note(self, recorder: &mut Recorder, observer: &dyn Observer) -> bool {
+        let mut all = true;
+        for one in self.all {
+            let is_known = one.found.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            if !is_known && !observer.interrupted() {
+                one.look();
+            }
+            let found = one.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let Some(Found { result, rows, took }) = found else { return false };
+            let shown = Name::from(one.below.as_os_str()).shown();
+            // an empty database is whole as well, and proves no data
+            all &= recorder.own_check(format!("database {shown} is whole"), "sqlite", rows > 0, took, result);
+        }
+        all
+    }
+}
+
+impl One<'_> {
+    fn look(&self) {
+        let began = Instant::now();
+        let (result, rows) = check(self.recorded, &self.copy);
+        let found = Found { result, rows, took: began.elapsed() };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
 }
 
 // The verdict, and how many rows there are.
 fn check(database: &Database, copy: &Path) -> (Result, u64) {
     let bad = |why: String| (Result::of(Outcome::Fail, why), 0);
-    let unsound = match sqlite::unsound(copy) {
-        Ok(unsound) => unsound,
-        Err(error) => return bad(format!("it cannot be opened: {error}")),
+    let (unsound, found) = match sqlite::examine(copy) {
+        Ok(found) => found,
+        Err(error) => return bad(format!("it cannot be read: {error}")),
     };
     if let Some(first) = unsound.first() {
         return bad(format!("{first} ({} findings)", unsound.len()));
     }
-    let found = match sqlite::look(copy) {
-        Ok(found) => found,
-        Err(error) => return bad(format!("it cannot be read: {error}")),
-    };
     let recorded = Facts {
         schema: database.schema.clone(),
         user_version: database.user_version,
@@ -54,4 +117,75 @@ fn check(database: &Database, copy: &Path) -> (Result, u64) {
         return (Result { reason: text, ..Result::pass() }, rows);
     }
     bad(format!("it is not as it was when it was saved: {}", differences.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::event::Quiet;
+    use crate::base::time::Clock;
+
+    fn recorded(path: &Path) -> Database {
+        let Facts { schema, user_version, tables, uncounted } = sqlite::look(path).unwrap();
+        let (path, kind, at) = (Name::from(path.as_os_str()), "sqlite".to_owned(), Clock::System.now());
+        Database { path, kind, at, schema, user_version, tables, uncounted }
+    }
+
+    fn names(dir: &Path) -> Vec<std::ffi::OsString> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn each_database_has_its_verdict_and_none_is_changed_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, rows: usize, mode: &str| {
+            let db = rusqlite::Connection::open(dir.path().join(name)).unwrap();
+            let fill = "INSERT INTO t (y) VALUES ('x');".repeat(rows);
+            db.execute_batch(&format!(
+                "PRAGMA journal_mode={mode}; CREATE TABLE t (x INTEGER PRIMARY KEY, y);"
+            ))
+            .unwrap();
+            db.execute_batch(&fill).unwrap();
+            db
+        };
+        for (name, rows, mode) in
+            [("empty", 0, "delete"), ("large", 3000, "wal"), ("less", 7, "wal"), ("torn", 2000, "delete")]
+        {
+            make(name, rows, mode).close().unwrap();
+        }
+        // one that somebody has open, which no copy should be
+        let open = make("open", 5, "wal");
+        let all = ["empty", "large", "less", "open", "torn"].map(|name| recorded(&dir.path().join(name)));
+        let less = rusqlite::Connection::open(dir.path().join("less")).unwrap();
+        less.execute_batch("DELETE FROM t WHERE x = 3").unwrap();
+        less.close().unwrap();
+        let torn = dir.path().join("torn");
+        let mut bytes = std::fs::read(&torn).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 2000].fill(0xff);
+        std::fs::write(&torn, bytes).unwrap();
+
+        let before = names(dir.path());
+        let databases = Databases::new(&all, dir.path(), dir.path());
+        let order: Vec<_> =
+            databases.order.iter().map(|number| databases.all[*number].below.clone()).collect();
+        assert_eq!(order.len(), 4, "the open one waits");
+        assert_eq!(order[0], Path::new("large"));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| databases.look(&Quiet));
+            }
+        });
+        assert_eq!(names(dir.path()), before);
+        let mut recorder = Recorder::new(Vec::new());
+        assert!(!databases.note(&mut recorder, &Quiet));
+        let found: Vec<_> =
+            recorder.checks.iter().map(|check| (check.result == Outcome::Pass, check.data_proving)).collect();
+        assert_eq!(found, [(true, false), (true, true), (false, false), (true, true), (false, false)]);
+        assert!(recorder.checks[2].reason.contains("6 rows, not 7"), "{}", recorder.checks[2].reason);
+        drop(open);
+    }
 }

@@ -1,15 +1,11 @@
 //! The environment of what runs in a drill: what the plan names, and nothing of whoever started it.
 
 use super::DrillError;
-use crate::plan::Plan;
+use crate::plan::{Plan, USUAL_PATH};
 
 /// What every drill has, unless the plan says otherwise.
-const USUAL: [(&str, &str); 4] = [
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("HOME", "/tmp"),
-    ("LANG", "C.UTF-8"),
-    ("LIFEBOAT_DRILL", "1"),
-];
+const USUAL: [(&str, &str); 4] =
+    [("PATH", USUAL_PATH), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("LIFEBOAT_DRILL", "1")];
 /// Shorter values are no secrets, and masking them would make the record unreadable.
 const LEAST_SECRET: usize = 4;
 

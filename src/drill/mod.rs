@@ -13,6 +13,7 @@ mod preflight;
 mod production;
 pub mod recorder;
 mod rehearsal;
+mod remove;
 pub mod sabotage;
 pub mod scratch;
 pub mod self_test;

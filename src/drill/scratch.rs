@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::DrillError;
+use super::remove::remove_tree;
 use crate::base::time::Timestamp;
 use crate::sys::host::random_hex;
 
@@ -144,41 +145,6 @@ impl Drop for Scratch {
             let _ = self.remove();
         }
     }
-}
-
-// Removes a tree, and refuses to go into another file system: something may be mounted there.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let device = fs::symlink_metadata(path)?.dev();
-    remove_below(path, device)?;
-    fs::remove_dir(path)
-}
-
-fn remove_below(dir: &Path, device: u64) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // a restored directory may be closed to its own owner
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-            fs::read_dir(dir)?
-        }
-        other => other?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let about = fs::symlink_metadata(&path)?;
-        if about.dev() != device {
-            return Err(io::Error::other(format!(
-                "{} is another file system and was not removed",
-                path.display()
-            )));
-        }
-        if !about.is_dir() {
-            fs::remove_file(&path)?;
-            continue;
-        }
-        remove_below(&path, device)?;
-        fs::remove_dir(&path)?;
-    }
-    Ok(())
 }
 
 /// A directory that a drill left, and what became of it.

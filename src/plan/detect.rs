@@ -3,20 +3,27 @@
 //! What is found is written as keys, what is only likely as comments, so that nobody's drill runs what
 //! nobody looked at. Nothing is run.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::USUAL_PATH;
 use crate::base::Name;
 
+/// The variable that says where programs are.
+const PATH: &str = "PATH";
 /// So many SQLite files are named.
 const MOST: usize = 20;
 /// More entries are not looked through.
 const ENTRIES: usize = 50_000;
 /// What every SQLite database begins with (the SQLite file format, section 1.3).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Tells what a variable of the environment says.
+pub type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
 /// What was found in a directory. Commands are texts for a shell, paths lead from the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,12 +40,14 @@ pub struct Found {
     pub server: Option<String>,
     /// The port it is likely to serve on.
     pub port: Option<u16>,
-    /// A page that it is likely to have; the first one if nothing is known.
+    /// A page that it is likely to have.
     pub page: Option<String>,
     /// Files of SQLite.
     pub databases: Vec<String>,
     /// Logs.
     pub logs: Vec<String>,
+    /// Variables without which its tools are not found.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Looks at a directory.
@@ -78,24 +87,38 @@ fn python(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
     }
     found.languages.push("Python");
     found.exclude.extend(["__pycache__/", ".venv/", "venv/", ".pytest_cache/"]);
-    let mut python = "python3";
+    let (is_django, is_pytest) = (has("manage.py"), is_pytest(directory, has));
+    let project = project(directory);
+    let mut packages = Vec::new();
     if has("requirements.txt") && !is_bare(directory, "requirements.txt") {
+        packages.push("-r requirements.txt".to_owned());
+    } else if project.is_package || has("setup.py") {
+        packages.push(if project.extra.is_empty() {
+            ".".to_owned()
+        } else {
+            in_shell(&format!(".[{}]", project.extra))
+        });
+    } else {
+        packages.extend(project.needs.iter().map(|need| in_shell(need)));
+    }
+    // a host rarely has pytest for its own Python, and a recovery needs a host that has nothing
+    if is_pytest && !is_django {
+        let is_named = project.names_pytest || text(directory, "requirements.txt").contains("pytest");
+        packages.extend((!is_named).then(|| "pytest".to_owned()));
+    }
+    let mut python = "python3";
+    if !packages.is_empty() {
         python = ".venv/bin/python";
         found.setup.push("python3 -m venv .venv".to_owned());
-        found.setup.push(".venv/bin/pip install -r requirements.txt".to_owned());
+        found.setup.push(format!(".venv/bin/pip install {}", packages.join(" ")));
     }
-    if has("manage.py") {
+    if is_django {
         found.tests.push(format!("{python} manage.py test"));
         found.server = Some(format!("{python} manage.py runserver --noreload 127.0.0.1:8000"));
         found.port = Some(8000);
         return;
     }
-    if is_pytest(directory, has) {
-        let is_required =
-            ["requirements.txt", "pyproject.toml"].iter().any(|f| text(directory, f).contains("pytest"));
-        if !is_required && python != "python3" {
-            found.setup.push(".venv/bin/pip install pytest".to_owned());
-        }
+    if is_pytest {
         found.tests.push(format!("{python} -m pytest"));
     } else if directory.join("tests").is_dir() {
         found.tests.push(format!("{python} -m unittest discover -s tests"));
@@ -108,6 +131,51 @@ fn python(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
         found.port = port_in(&text).or(usual);
         found.page = page_in(&text);
     }
+}
+
+/// What `pyproject.toml` says of packages.
+#[derive(Default)]
+struct Project {
+    /// pip can build it.
+    is_package: bool,
+    /// The extra that brings pytest, if there is one.
+    extra: String,
+    /// pytest comes with what is named here.
+    names_pytest: bool,
+    /// What it needs, if pip cannot build it.
+    needs: Vec<String>,
+}
+
+fn project(directory: &Path) -> Project {
+    let Ok(table) = text(directory, "pyproject.toml").parse::<toml::Table>() else {
+        return Project::default();
+    };
+    let strings = |value: Option<&toml::Value>| -> Vec<String> {
+        let all = value.and_then(toml::Value::as_array).into_iter().flatten();
+        all.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    let has_pytest = |needs: &[String]| needs.iter().any(|need| need.starts_with("pytest"));
+    let within = |of: Option<&toml::Value>| {
+        let groups = of.and_then(toml::Value::as_table).into_iter().flatten();
+        groups.map(|(name, needs)| (name.clone(), strings(Some(needs)))).find(|(_, needs)| has_pytest(needs))
+    };
+    let about = table.get("project");
+    let mut project = Project { is_package: table.contains_key("build-system"), ..Project::default() };
+    project.needs = strings(about.and_then(|about| about.get("dependencies")));
+    if let Some((name, needs)) = within(about.and_then(|about| about.get("optional-dependencies"))) {
+        project.extra = name;
+        project.needs.extend(needs);
+    } else if let Some((_, needs)) = within(table.get("dependency-groups")).filter(|_| !project.is_package) {
+        project.needs.extend(needs);
+    }
+    project.names_pytest = has_pytest(&project.needs);
+    project
+}
+
+// As one word of a shell.
+fn in_shell(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,=/".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 // By its configuration, or by tests as functions, which unittest passes over and calls it a success.
@@ -223,19 +291,23 @@ fn port_in(text: &str) -> Option<u16> {
     found.filter(|&port: &u16| port >= 1024)
 }
 
-// Of the pages that are read and need nothing: the one that tells how it is, the first page, or any other.
+// Of the pages that are read and need nothing: the one that tells how it is, the first page, or any other. A server that
+// looks at the path by itself may do so for other methods too, so that of its pages only the first two are believed.
 fn page_in(text: &str) -> Option<String> {
-    let pattern = r#"(?:\.(?:route|get)|\bpath)\(\s*["'](/[\w/.-]*)["']"#;
-    let pages: Vec<&str> = regex::Regex::new(pattern)
-        .ok()?
-        .captures_iter(text)
-        .filter_map(|found| Some(found.get(1)?.as_str()))
-        .collect();
+    let routes = r#"(?:\.(?:route|get)|\bpath)\(\s*["'](/[\w/.-]*)["']|["']GET (/[\w/.-]*)[ "']"#;
+    let compared =
+        r#"(?i)(?:path|url|uri)(?:name)?\s*={2,3}\s*["'](/[\w/.-]*)["']|\bcase\s+["'](/[\w/.-]*)["']\s*:"#;
+    let pages = |pattern: &str| -> Vec<String> {
+        let pattern = regex::Regex::new(pattern).ok();
+        let found = pattern.iter().flat_map(|pattern| pattern.captures_iter(text));
+        found.filter_map(|found| Some(found.iter().skip(1).flatten().next()?.as_str().to_owned())).collect()
+    };
+    let (routes, mut all) = (pages(routes), pages(compared));
+    all.splice(0..0, routes.iter().cloned());
     let is_health =
-        |page: &&&str| ["health", "healthz", "status", "ping"].iter().any(|word| page.ends_with(word));
-    let page =
-        pages.iter().find(is_health).or_else(|| pages.iter().find(|page| **page == "/")).or(pages.first());
-    page.map(|page| (*page).to_owned())
+        |page: &&String| ["health", "healthz", "status", "ping"].iter().any(|word| page.ends_with(word));
+    let page = all.iter().find(is_health).or_else(|| all.iter().find(|page| *page == "/")).or(routes.first());
+    page.cloned()
 }
 
 // At most 1 MiB; what cannot be read is empty.
@@ -273,13 +345,52 @@ fn is_sqlite(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *MAGIC
 }
 
-/// The text of a first plan for a directory.
-pub fn detect(directory: &Path) -> String {
+/// The text of a first plan for a directory; `variable` tells what the environment says of where tools are (`PATH`, `HOME`,
+/// `RUSTUP_HOME`).
+pub fn detect(directory: &Path, variable: Variables<'_>) -> String {
     let name = directory
         .file_name()
         .map(|name| Name::from(name).shown())
         .unwrap_or_else(|| "application".to_owned());
-    write(&name, &look(directory))
+    let mut found = look(directory);
+    found.environment = environment(&found, variable);
+    write(&name, &found)
+}
+
+// A drill takes nothing from the environment of whoever starts it. Where a tool lies in none of the usual places, such as
+// cargo in a home, the plan must say where; and rustup's cargo must be told where its toolchains are.
+fn environment(found: &Found, variable: Variables<'_>) -> Vec<(&'static str, String)> {
+    let path = variable(PATH).unwrap_or_default();
+    let of_host = |name: &str| variable(name).map(PathBuf::from);
+    let lines = found.setup.iter().chain(&found.tests).chain(&found.server);
+    let tools = lines.filter_map(|line| line.split(' ').next()).filter(|tool| !tool.contains('/'));
+    let is_in = |place: &Path, tool: &str| place.join(tool).is_file();
+    let mut places: Vec<PathBuf> = Vec::new();
+    let mut variables = Vec::new();
+    for tool in tools {
+        let usual = std::env::split_paths(USUAL_PATH).any(|place| is_in(&place, tool));
+        if usual || places.iter().any(|place| is_in(place, tool)) {
+            continue;
+        }
+        let Some(place) =
+            std::env::split_paths(&path).find(|place| place.is_absolute() && is_in(place, tool))
+        else {
+            continue;
+        };
+        let toolchains = of_host("RUSTUP_HOME").or_else(|| Some(of_host("HOME")?.join(".rustup")));
+        if let Some(toolchains) =
+            toolchains.filter(|at| tool == "cargo" && is_in(&place, "rustup") && at.is_dir())
+        {
+            variables.extend(toolchains.to_str().map(|text| ("RUSTUP_HOME", text.to_owned())));
+        }
+        places.push(place);
+    }
+    // a name that is not UTF-8 cannot stand in a plan
+    let places: Vec<&str> = places.iter().filter_map(|place| place.to_str()).collect();
+    if !places.is_empty() {
+        variables.insert(0, (PATH, format!("{}:{USUAL_PATH}", places.join(":"))));
+    }
+    variables
 }
 
 /// The text of a plan for what was found.
@@ -316,14 +427,22 @@ pub fn write(name: &str, found: &Found) -> String {
 }
 
 fn checks(found: &Found, text: &mut String) {
-    match found.port {
-        Some(port) => text.push_str(&format!(
+    match (found.port, &found.page) {
+        (Some(port), Some(page)) => text.push_str(&format!(
             "\n# is this the port, and is there a page that says more, such as /health?\n[[check]]\nname = \"server\"\nhttp = {}\nexpect = {{ status = 200 }}\n",
-            quoted(&format!("http://127.0.0.1:{port}{}", found.page.as_deref().unwrap_or("/")))
+            quoted(&format!("http://127.0.0.1:{port}{page}"))
         )),
-        None => text.push_str(
+        (Some(port), None) => text.push_str(&format!(
+            "\n# is this the port, and which page says more?\n[[check]]\nname = \"server\"\nport = {port}\n# http = \"http://127.0.0.1:{port}/health\"\n# expect = {{ status = 200 }}\n"
+        )),
+        (None, _) => text.push_str(
             "\n# what does the server answer when it is well?\n# [[check]]\n# name = \"server\"\n# http = \"http://127.0.0.1:8000/health\"\n# expect = { status = 200, json = { status = \"healthy\" } }\n",
         ),
+    }
+    if found.databases.is_empty() {
+        text.push_str(
+            "\n# what shows that the data came back? no drill passes without a check that proves it\n# [[check]]\n# name = \"data\"\n# command = \"grep -q 'a line that must be there' data.txt\"\n# data_proving = true\n",
+        );
     }
     for path in &found.databases {
         text.push_str(&format!(
@@ -348,6 +467,14 @@ fn drill(found: &Found, text: &mut String) {
         text.push_str(
             "# set-up may load packages; the tests and the server have no network\nnetwork = \"setup\"\n",
         );
+    }
+    if !found.environment.is_empty() {
+        let variables: Vec<String> =
+            found.environment.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+        text.push_str(&format!(
+            "# where this host has the tools?\nenvironment = {{ {} }}\n",
+            variables.join(", ")
+        ));
     }
     text.push_str(&format!("tests = {}\n", list(&found.tests)));
     match &found.server {
@@ -374,114 +501,5 @@ fn list(items: &[impl AsRef<str>]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Plan;
-
-    fn parse(text: &str) -> Plan {
-        Plan::parse(text, Path::new("/srv/app/lifeboat.toml"))
-            .unwrap_or_else(|error| panic!("{error}\n{text}"))
-    }
-
-    #[test]
-    fn an_empty_directory_makes_a_plan_that_can_be_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let plan = parse(&detect(dir.path()));
-        assert!(plan.drill.tests.is_empty() && plan.drill.server.is_none());
-    }
-
-    #[test]
-    fn a_python_application_is_found_with_its_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("requirements.txt", "flask\n");
-        write("backend/server.py", "PORT = 8123\n");
-        write("run_tests.sh", "exit 0\n");
-        write("logs/app.log", "");
-        std::fs::create_dir(dir.path().join("data")).unwrap();
-        let connection = rusqlite::Connection::open(dir.path().join("data/odd \"name\".db")).unwrap();
-        connection.execute_batch("CREATE TABLE t (x)").unwrap();
-        let plan = parse(&detect(dir.path()));
-        assert_eq!(plan.drill.tests[0].to_string(), "./run_tests.sh");
-        assert_eq!(plan.drill.server.as_ref().unwrap().to_string(), ".venv/bin/python backend/server.py");
-        assert_eq!(plan.database[0].path.as_deref(), Some("data/odd \"name\".db"));
-        assert!(plan.check_named("server").is_some());
-        assert_eq!(plan.drill.ready, ["server"]);
-    }
-
-    #[test]
-    fn tests_as_functions_are_for_pytest_and_flask_need_not_have_a_first_page() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("tests")).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("requirements.txt", "flask\n");
-        write("tests/test_x.py", "import app\n\ndef test_x():\n    assert app\n");
-        write(
-            "app.py",
-            "from flask import Flask\napp = Flask(__name__)\n@app.route(\"/items/<int:id>\")\ndef i(id): ...\n\
-             @app.route('/api/items')\ndef a(): ...\n@app.route(\"/api/health\")\ndef h(): ...\napp.run()\n",
-        );
-        let found = look(dir.path());
-        assert_eq!(found.tests, [".venv/bin/python -m pytest"]);
-        assert_eq!(found.setup.last().unwrap(), ".venv/bin/pip install pytest");
-        assert_eq!((found.port, found.page.as_deref()), (Some(5000), Some("/api/health")));
-        let plan = parse(&detect(dir.path()));
-        assert!(detect(dir.path()).contains("http = \"http://127.0.0.1:5000/api/health\""));
-        assert_eq!(plan.drill.ready, ["server"]);
-        write("requirements.txt", "flask\npytest\n");
-        assert_eq!(look(dir.path()).setup.len(), 2);
-        write(
-            "tests/test_x.py",
-            "import unittest\n\nclass X(unittest.TestCase):\n    def test_x(self): ...\n",
-        );
-        assert_eq!(look(dir.path()).tests, [".venv/bin/python -m unittest discover -s tests"]);
-    }
-
-    #[test]
-    fn a_rust_server_is_built_and_started() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("src")).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("Cargo.toml", "[package]\nname = \"shop\"\nversion = \"0.1.0\"\n");
-        write("Cargo.lock", "");
-        write("src/main.rs", "fn main() { TcpListener::bind(\"127.0.0.1:8088\"); }");
-        let found = look(dir.path());
-        assert_eq!(found.setup, ["cargo fetch --locked", "cargo build --release --offline"]);
-        assert_eq!((found.server.as_deref(), found.port), (Some("./target/release/shop"), Some(8088)));
-        assert_eq!(parse(&detect(dir.path())).drill.ready, ["server"]);
-        write("src/main.rs", "fn main() {}");
-        assert_eq!(look(dir.path()).server, None);
-    }
-
-    #[test]
-    fn node_rust_and_make_are_found() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("package.json"), r#"{"scripts":{"start":"node x","test":"jest"}}"#)
-            .unwrap();
-        std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
-        std::fs::write(dir.path().join("Makefile"), "test: a\n\ttrue\n").unwrap();
-        let found = look(dir.path());
-        assert_eq!(found.languages, ["Node", "Rust", "Make"]);
-        assert_eq!(found.tests, ["npm test", "cargo test --offline"]);
-        assert_eq!(found.server.as_deref(), Some("npm start"));
-        parse(&detect(dir.path()));
-    }
-
-    #[test]
-    fn a_port_is_read_from_how_it_is_written() {
-        for text in [
-            "PORT = 8000",
-            "port: 8000,",
-            "app.listen(8000)",
-            "\"port\": 8000",
-            "const port = process.env.PORT || 8000",
-        ] {
-            assert_eq!(port_in(text), Some(8000), "{text}");
-        }
-        assert_eq!(port_in("important 80000"), None);
-    }
-}
+#[path = "detect_tests.rs"]
+mod tests;

@@ -23,3 +23,6 @@ pub use types::{
     NotifyFormat, NotifyOn, Objectives, OnFailure, OnInconclusive, OnMiss, Plan, Repository, Retention,
     Rotate, RotateMethod, Runbook, Security, Service, Thresholds,
 };
+
+/// Where programs are looked for in a drill, unless the plan says otherwise (`drill.environment`).
+pub const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

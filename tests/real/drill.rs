@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::env::{Done, TestEnv, have, long, run, skip};
+use crate::env::{Done, TestEnv, have, is_root, long, run, skip};
 
 /// Whether a copy can be kept apart from production here.
-fn have_sandbox() -> bool {
+pub fn have_sandbox() -> bool {
     let env = TestEnv::new();
     let app = App::small(&env, "");
     let done = app.drill(&[]);
@@ -164,19 +165,10 @@ fn the_sample_application_passes_and_its_record_is_complete() {
     assert_eq!((text(&run, "verdict"), text(&run["isolation"], "active")), ("pass", "full"));
     let phases: Vec<_> =
         run["measured"]["phases"].as_array().unwrap().iter().map(|p| text(p, "name")).collect();
-    let expected = [
-        "preflight",
-        "restore",
-        "verify",
-        "databases",
-        "silence",
-        "tests",
-        "server",
-        "checks",
-        "stop",
-        "clean up",
-    ];
+    let expected =
+        ["preflight", "restore", "verify", "silence", "tests", "server", "checks", "stop", "clean up"];
     assert_eq!(phases, expected);
+    assert_no_overlap(&run);
     assert_eq!(run["cleanup"]["proved"], true);
     assert_eq!(run["production"]["fingerprint_unchanged"], true);
     assert!(
@@ -305,6 +297,75 @@ fn each_verdict_has_its_status() {
     let late = TestEnv::new();
     let app = App::small(&late, "tests = [\"sleep 600\"]\nlimits = { time = \"2s\" }");
     app.drill(&[]).exits(20);
+}
+
+/// One phase ends before the next begins: only so do they add up. Times have six digits.
+fn assert_no_overlap(run: &Value) {
+    let phases = run["measured"]["phases"].as_array().unwrap();
+    let at = |phase: &Value, key: &str| phase[key].as_f64().unwrap();
+    for pair in phases.windows(2) {
+        let end = at(&pair[0], "start_s") + at(&pair[0], "took_s");
+        assert!(end <= at(&pair[1], "start_s") + 0.001, "{pair:?}");
+    }
+}
+
+#[test]
+fn several_databases_are_looked_at_beside_the_comparison_and_leave_no_trace() {
+    if !have(&["python3"]) || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = planned(&env, "[drill]\ntests = [\"test -f data.txt\"]");
+    fs::create_dir(app.dir.join("data")).unwrap();
+    let make = "import sqlite3, sys\n\
+                for n, mode in enumerate(['delete', 'wal', 'wal', 'truncate', 'delete']):\n\
+                \x20   db = sqlite3.connect(f'data/{n}.db')\n\
+                \x20   db.execute(f'PRAGMA journal_mode={mode}')\n\
+                \x20   db.execute('CREATE TABLE t (x UNIQUE)')\n\
+                \x20   db.executemany('INSERT INTO t VALUES (?)', ((i,) for i in range(1000 * n)))\n\
+                \x20   db.commit(); db.close()\n";
+    run(Command::new("python3").args(["-c", make]).current_dir(&app.dir)).ok();
+    app.snapshot();
+    let run = record(&app.drill(&["--keep"]).ok());
+    assert_no_overlap(&run);
+    let whole: Vec<_> = run["checks"].as_array().unwrap().iter().map(|check| text(check, "id")).collect();
+    let databases = (0..5).map(|n| format!("database data/{n}.db is whole"));
+    let expected: Vec<_> = ["the copy is the snapshot".to_owned()].into_iter().chain(databases).collect();
+    assert_eq!(whole, expected);
+    let [kept] = &app.left()[..] else { panic!("{:?}", app.left()) };
+    let mut names: Vec<_> =
+        fs::read_dir(kept.join("tree/data")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, (0..5).map(|n| format!("{n}.db").into()).collect::<Vec<std::ffi::OsString>>());
+    app.lifeboat(&["gc", "--kept", "--in", app.place().to_str().unwrap()]).ok();
+}
+
+#[test]
+fn an_ordinary_user_gets_rid_of_a_copy_whose_directories_are_closed() {
+    if (is_root() && !have(&["setpriv"])) || !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::of_a_user();
+    let app = App::small(&env, "");
+    let dir = app.dir.join("read-only/inside");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("file"), "x").unwrap();
+    for dir in [dir.as_path(), dir.parent().unwrap()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let place = app.place();
+    std::os::unix::fs::chown(&place, env.user(), env.user()).unwrap();
+    app.snapshot();
+    let done = app.drill(&[]);
+    if done.code == 22 && done.stdout.is_empty() {
+        return skip(&format!("this host allows an ordinary user no sandbox: {}", done.stderr));
+    }
+    let run = record(&done);
+    assert_eq!(run["cleanup"]["proved"], true, "{}", reasons(&run));
+    assert_eq!(app.left(), [] as [PathBuf; 0]);
+    // so that this test can be cleaned up by whoever runs it
+    fs::set_permissions(app.dir.join("read-only"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn reasons(run: &Value) -> String {

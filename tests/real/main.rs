@@ -10,6 +10,7 @@
 mod crash;
 mod damage;
 mod databases;
+mod detected;
 mod drill;
 mod env;
 mod faults;

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::base::Exit;
 use crate::base::name::{Name, shown};
 use crate::cli::context::{Context, absolute, whoami};
+use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::cli::json::object;
 use crate::plan;
@@ -104,7 +105,7 @@ fn first_plan(directory: &Path) -> Result<(PathBuf, String), CommandError> {
             CommandError::new(Exit::Failed, text).next("leave out --plan; lifeboat validate checks it")
         );
     }
-    Ok((path, plan::detect(&directory)))
+    Ok((path, plan::detect(&directory, &env::variable)))
 }
 
 fn write_plan(path: &Path, text: &str, context: &Context) -> Result<(), CommandError> {
