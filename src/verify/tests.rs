@@ -266,7 +266,7 @@ fn a_chunk_with_another_good_copy_is_not_lost() {
     let content = fixture.memory.objects()[&Key::pack(id)].to_vec();
     // the same chunks once more, in a pack with another order of frames
     let writer = crate::repo::writer::Writer::with_index(&repo, 5, crate::repo::ChunkIndex::default());
-    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, large.kind).unwrap();
+    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, large.kind);
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).unwrap();
     let mut wanted: Vec<_> =
         loaded.index.iter().filter(|(_, p)| loaded.index.packs()[p.pack as usize].id == Some(id)).collect();
@@ -417,8 +417,7 @@ fn with_manifest(fixture: &Fixture, lines: &[u8]) -> Vec<&'static str> {
     let repo = open_repo(memory.clone());
     let newest = repo.snapshots().unwrap().0.pop().unwrap();
     let writer = crate::repo::writer::Writer::begin(&repo, 1).unwrap();
-    let mut packs =
-        crate::repo::pack_writer::PackWriter::new(&writer, crate::format::pack::Kind::Manifest).unwrap();
+    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, crate::format::pack::Kind::Manifest);
     let chunk = packs.add(lines).unwrap();
     packs.finish().unwrap();
     writer.finish_index().unwrap();
