@@ -47,6 +47,8 @@ pub struct VerifyArgs {
 
 /// Lost paths of a snapshot that a terminal is shown.
 const SHOWN: usize = 20;
+/// Probable paths of a lost stretch that it is shown.
+const LIKELY: usize = 5;
 
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -195,10 +197,10 @@ fn lost_text(lost: &LostPath) -> String {
         if !stretch.likely.is_empty() {
             text.push_str("; another snapshot has there:");
         }
-        for likely in stretch.likely.iter().take(SHOWN) {
+        for likely in stretch.likely.iter().take(LIKELY) {
             text.push_str(&format!("\n              {}", path(likely)));
         }
-        if stretch.likely.len() > SHOWN {
+        if stretch.likely.len() > LIKELY {
             text.push_str("\n              … (--json lists more)");
         }
     }
