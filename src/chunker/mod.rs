@@ -36,6 +36,11 @@ impl Cutter {
         self.minimum
     }
 
+    /// The size of most chunks, within a factor of two.
+    pub fn average(&self) -> usize {
+        self.average
+    }
+
     /// No chunk is larger.
     pub fn maximum(&self) -> usize {
         self.maximum

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::base::Exit;
-use crate::sys::host;
+use crate::sys::{host, memory};
 
 use command::Command;
 use context::Context;
@@ -70,6 +70,7 @@ struct Global {
 
 /// Runs the command line and returns its exit status.
 pub fn main() -> ExitCode {
+    memory::use_little();
     if let Some(status) = sandbox::helper() {
         return ExitCode::from(status);
     }

@@ -34,7 +34,8 @@ impl Encoder {
     /// If zstd fails, which it does only for lack of memory.
     pub fn encode(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         out.clear();
-        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        // as much as it needs and not twice that: frames have nearly one size
+        out.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
         self.context.compress_to_buffer(raw, out)?;
         Ok(())
     }

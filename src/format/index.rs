@@ -1,7 +1,7 @@
 //! Index objects (section 6): for each pack its frames. Written and read as a stream, so that
 //! memory does not grow with the repository.
 
-use std::io::BufRead;
+use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,16 +26,19 @@ pub struct PackLine {
     pub frames: u64,
 }
 
-/// Appends the lines of one pack.
+/// Writes the lines of one pack, one after the other.
 ///
 /// # Errors
-/// Never in practice; the type is that of the JSON writer.
-pub fn write_pack(out: &mut Vec<u8>, pack: PackId, bytes: u64, table: &Table) -> Result<(), FormatError> {
+/// Those of `out`.
+pub fn write_pack(out: &mut impl Write, pack: PackId, bytes: u64, table: &Table) -> io::Result<()> {
     let line = PackLine { pack, bytes, kind: table.kind, frames: table.frames.len() as u64 };
-    serde_json::to_writer(&mut *out, &line).map_err(|e| FormatError::malformed(WHAT, e))?;
-    out.push(b'\n');
+    let mut text = serde_json::to_vec(&line)?;
+    text.push(b'\n');
+    out.write_all(&text)?;
     for frame in &table.frames {
-        frame.write_line(out);
+        text.clear();
+        frame.write_line(&mut text);
+        out.write_all(&text)?;
     }
     Ok(())
 }

@@ -174,11 +174,11 @@ impl FrameBuilder {
         &self.members
     }
 
-    /// Empties it, keeping its memory; returns the chunks it had.
-    pub fn clear(&mut self) -> Vec<(ChunkId, u32)> {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
         self.raw.clear();
         self.held.clear();
-        std::mem::take(&mut self.members)
+        self.members.clear();
     }
 }
 
@@ -346,18 +346,24 @@ impl Table {
     /// # Errors
     /// Never in practice; the type is that of the JSON writer.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        let mut out = Vec::new();
+        self.append_to(&mut out)?;
+        Ok(out)
+    }
+
+    fn append_to(&self, out: &mut Vec<u8>) -> Result<(), FormatError> {
         let head = TableHead {
             lifeboat: "pack".to_owned(),
             version: 1,
             kind: self.kind,
             frames: self.frames.len() as u64,
         };
-        let mut out = serde_json::to_vec(&head).map_err(|e| FormatError::malformed("a pack's table", e))?;
+        serde_json::to_writer(&mut *out, &head).map_err(|e| FormatError::malformed("a pack's table", e))?;
         out.push(b'\n');
         for frame in &self.frames {
-            frame.write_line(&mut out);
+            frame.write_line(out);
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Reads a table's bytes.
@@ -381,26 +387,33 @@ impl Table {
         Ok(Self { kind: head.kind, frames })
     }
 
-    /// What follows the content frames: the last frame and the seek table.
+    /// Makes `tail` what follows the content frames: the last frame and the seek table. `plain` is memory
+    /// for the last frame, whatever it holds.
     ///
     /// # Errors
     /// If zstd fails or a limit is passed.
-    pub fn encode_tail(&self, encoder: &mut Encoder) -> Result<Vec<u8>, FormatError> {
-        let table = self.encode()?;
-        bounded("a pack's table", table.len() as u64, MAX_CHUNK)?;
-        let mut last = FrameBuilder::with_capacity(table.len() + 4 * BLOCK);
-        last.push(ChunkId::of(&table), &table);
-        last.raw.extend_from_slice(&[0; 2 * BLOCK]);
-        let mut tail = Vec::new();
-        encoder.encode(&last.raw, &mut tail).map_err(|e| FormatError::malformed("a frame", e))?;
+    pub fn encode_tail(
+        &self,
+        encoder: &mut Encoder,
+        plain: &mut Vec<u8>,
+        tail: &mut Vec<u8>,
+    ) -> Result<(), FormatError> {
+        plain.clear();
+        plain.resize(BLOCK, 0);
+        self.append_to(plain)?;
+        let (head, text) = plain.split_at_mut(BLOCK);
+        bounded("a pack's table", text.len() as u64, MAX_CHUNK)?;
+        head.copy_from_slice(&header(&ChunkId::of(text), text.len() as u32));
+        plain.resize(member_len(plain.len() - BLOCK) + 2 * BLOCK, 0);
+        encoder.encode(plain, tail).map_err(|e| FormatError::malformed("a frame", e))?;
         let mut entries = Vec::with_capacity(self.frames.len() + 1);
         for frame in &self.frames {
             let raw = frame.raw_size().ok_or_else(|| FormatError::malformed("a frame", "too large"))?;
             entries.push((frame.bytes, raw as u32)); // at most 64 MiB
         }
-        entries.push((tail.len() as u32, last.raw.len() as u32));
-        write_seek_table(&mut tail, &entries);
-        Ok(tail)
+        entries.push((tail.len() as u32, plain.len() as u32));
+        write_seek_table(tail, &entries);
+        Ok(())
     }
 
     /// Reads the table out of the decoded last frame.
@@ -533,10 +546,12 @@ mod tests {
         assert_eq!(builder.push(ids[1], &[7; 600]), 1536);
         let mut pack = Vec::new();
         encoder.encode(builder.raw(), &mut pack).unwrap();
-        let frame = FrameInfo { bytes: pack.len() as u32, chunks: builder.clear() };
+        let frame = FrameInfo { bytes: pack.len() as u32, chunks: builder.members().to_vec() };
         assert_eq!(frame.places().map(|p| p.1).collect::<Vec<_>>(), [512, 1536]);
         let table = Table { kind: Kind::Content, frames: vec![frame] };
-        pack.extend(table.encode_tail(&mut encoder).unwrap());
+        let (mut plain, mut tail) = (b"used before".to_vec(), Vec::new());
+        table.encode_tail(&mut encoder, &mut plain, &mut tail).unwrap();
+        pack.extend(tail);
 
         let footer = pack.last_chunk::<FOOTER>().unwrap();
         let len = SeekTable::len_from_footer(footer).unwrap() as usize;

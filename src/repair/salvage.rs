@@ -43,8 +43,8 @@ impl<'w> Salvage<'w> {
         Ok(Self {
             store: writer.store(),
             writer,
-            content: PackWriter::new(writer, Kind::Content)?,
-            manifest: PackWriter::new(writer, Kind::Manifest)?,
+            content: PackWriter::new(writer, Kind::Content),
+            manifest: PackWriter::new(writer, Kind::Manifest),
             decoder: Decoder::new().map_err(RepoError::io("start the decoder"))?,
             stored: Vec::new(),
             raw: Vec::new(),

@@ -15,6 +15,7 @@ pub mod content;
 mod density;
 pub mod documents;
 pub mod keys;
+mod kit;
 pub mod load;
 pub mod manifest_reader;
 pub mod manifest_writer;

@@ -8,7 +8,6 @@ use super::density::is_dense;
 use super::writer::{FinishedPack, Writer};
 use super::{RepoError, Result};
 use crate::base::id::{ChunkId, PackId};
-use crate::format::frame::{Decoder, Encoder};
 use crate::format::pack::{FrameBuilder, FrameInfo, Kind, Table, member_len};
 use crate::store::Staged;
 use crate::sys::sha256;
@@ -16,12 +15,14 @@ use crate::sys::sha256;
 /// Levels at which a table is compressed when its pack must have another name.
 const OTHER_LEVELS: [i32; 6] = [19, 9, 1, -10, -100, -100_000];
 
+/// A frame has room for this much more than its target: one chunk of the largest size still fits without growing.
+const FRAME_ROOM: usize = 64 << 10;
 /// So many chunks are hashed together at most.
 const HELD: usize = 128;
 
-/// A pack ends before its table has more bytes than this: it is one member, and no member has more than 16 MiB. The
-/// last frame may bring up to 5 MiB more.
-const TABLE_TARGET: u64 = 8 << 20;
+/// A pack ends before its table has more bytes than this: it is one member, and no member has more than 16 MiB (the
+/// last frame may bring up to 5 MiB more), and a table of the size of a frame needs no more memory than a frame.
+const TABLE_TARGET: u64 = 2 << 20;
 /// A chunk has at most so many bytes in the table: its hash, its size, and what stands between.
 const TABLE_CHUNK: u64 = 80;
 
@@ -45,37 +46,32 @@ pub struct PackWriter<'w> {
     frame_target: usize,
     frame: FrameBuilder,
     pack: Option<OpenPack>,
-    encoder: Encoder,
-    decoder: Decoder,
-    stored: Vec<u8>,
-    check: Vec<u8>,
     settled: Vec<ChunkId>,
     dense: Option<Dense<'w>>,
 }
 
 impl<'w> PackWriter<'w> {
     /// A writer of packs of this kind.
-    ///
-    /// # Errors
-    /// If the compressor gets no memory.
-    pub fn new(writer: &'w Writer, kind: Kind) -> Result<Self> {
+    pub fn new(writer: &'w Writer, kind: Kind) -> Self {
         let target = writer.config().frame_target as usize;
         // manifests are read piece by piece: smaller frames let a reader skip more
         let frame_target = if kind == Kind::Manifest { target / 2 } else { target };
-        Ok(Self {
+        Self {
             writer,
             kind,
             frame_target,
-            // one chunk of the largest size still fits without growing
-            frame: FrameBuilder::with_capacity(frame_target + (64 << 10)),
+            frame: FrameBuilder::with_capacity(frame_target + FRAME_ROOM),
             pack: None,
-            encoder: Encoder::new(writer.level()).map_err(RepoError::io("start the compressor"))?,
-            decoder: Decoder::new().map_err(RepoError::io("start the decoder"))?,
-            stored: Vec::new(),
-            check: Vec::new(),
             settled: Vec::new(),
             dense: None,
-        })
+        }
+    }
+
+    /// With smaller frames, for content that cannot be compressed: a larger frame gains nothing.
+    pub fn for_dense(mut self) -> Self {
+        self.frame_target /= 4;
+        self.frame = FrameBuilder::with_capacity(self.frame_target + FRAME_ROOM);
+        self
     }
 
     /// Small chunks that cannot be compressed go there: among others they would spoil the statistics by
@@ -228,17 +224,14 @@ impl<'w> PackWriter<'w> {
             return Ok(());
         }
         self.next_frame()?;
-        let raw = self.frame.raw();
-        self.encoder.encode(raw, &mut self.stored).map_err(RepoError::io("compress a frame"))?;
-        // compressors have had bugs: what does not come back is not stored
-        let back = self.decoder.decode(&self.stored, raw.len() as u64, &mut self.check);
-        if back.is_err() || self.check != raw {
-            return Err(RepoError::SelfCheck);
-        }
-        let chunks = self.frame.clear();
-        let stored = std::mem::take(&mut self.stored);
-        let full = self.append(FrameInfo { bytes: stored.len() as u32, chunks }, &stored)?;
-        self.stored = stored;
+        let writer = self.writer;
+        let frame = std::mem::take(&mut self.frame);
+        let full = writer.kits().compress(frame.raw(), |stored| {
+            let info = FrameInfo { bytes: stored.len() as u32, chunks: frame.members().to_vec() };
+            self.append(info, stored)
+        })?;
+        self.frame = frame;
+        self.frame.clear();
         if full { self.end_pack() } else { Ok(()) }
     }
 
@@ -266,26 +259,25 @@ impl<'w> PackWriter<'w> {
 
     fn end_pack(&mut self) -> Result<()> {
         let Some(mut pack) = self.pack.take() else { return Ok(()) };
-        let table = Table { kind: self.kind, frames: pack.frames };
-        let (id, tail) = self.tail(&table, &pack.hasher)?;
-        pack.staged.write(&tail)?;
-        let bytes = pack.bytes + tail.len() as u64;
-        self.writer.pack_finished(FinishedPack { number: pack.number, id, bytes, table, staged: pack.staged })
-    }
-
-    // The same chunks in the same frames make the same pack. If a prune is about to remove the pack of
-    // that name, another compression of the table gives this one another name.
-    fn tail(&mut self, table: &Table, hasher: &Sha256) -> Result<(PackId, Vec<u8>)> {
-        let named = |tail: &[u8]| PackId(hasher.clone().chain_update(tail).finalize().into());
-        let mut tail = table.encode_tail(&mut self.encoder)?;
-        for level in OTHER_LEVELS {
-            if !self.writer.is_condemned(named(&tail)) {
-                break;
-            }
-            let mut other = Encoder::new(level).map_err(RepoError::io("start the compressor"))?;
-            tail = table.encode_tail(&mut other)?;
+        let table = Table { kind: self.kind, frames: std::mem::take(&mut pack.frames) };
+        // The same chunks in the same frames make the same pack. If a prune is about to remove the pack of
+        // that name, another compression of the table gives this one another name.
+        let mut levels = std::iter::once(None).chain(OTHER_LEVELS.map(Some)).peekable();
+        let mut id = None;
+        while let (None, Some(level)) = (id, levels.next()) {
+            id = self.writer.kits().tail(&table, level, |tail| {
+                let id = PackId(pack.hasher.clone().chain_update(tail).finalize().into());
+                if self.writer.is_condemned(id) && levels.peek().is_some() {
+                    return Ok(None);
+                }
+                pack.staged.write(tail)?;
+                pack.bytes += tail.len() as u64;
+                Ok(Some(id))
+            })?;
         }
-        Ok((named(&tail), tail))
+        let OpenPack { number, bytes, staged, .. } = pack;
+        let id = id.ok_or(RepoError::SelfCheck)?; // the last level is always taken
+        self.writer.pack_finished(FinishedPack { number, id, bytes, table, staged })
     }
 
     /// True if the chunk is stored, or being stored by this run.
@@ -321,7 +313,7 @@ mod tests {
         memory.create(&Key::repository(), &serde_json::to_vec(&config).unwrap()).unwrap();
         let repo = crate::verify::tests::open_repo(memory);
         let writer = Writer::with_index(&repo, 1, ChunkIndex::default());
-        let mut packs = PackWriter::new(&writer, Kind::Content).unwrap();
+        let mut packs = PackWriter::new(&writer, Kind::Content);
         let count = 240_000u32;
         for number in 0..count {
             packs.add(&number.to_le_bytes()).unwrap();

@@ -5,14 +5,15 @@
 //! next snapshot uses them, or a prune removes them.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use sha2::{Digest as _, Sha256};
+use zstd::zstd_safe::CParameter;
 
 use super::chunk_index::{ChunkIndex, Place};
 use super::keys::WriterKey;
+use super::kit::Kits;
 use super::load::packs_in;
 use super::session::OpenSession;
 use super::{Repo, RepoError, Result};
@@ -28,6 +29,8 @@ use crate::store::{Key, Kind as Objects, Staged, Store};
 pub const DEFAULT_LEVEL: i32 = 3;
 /// The level for index objects: read often, written once.
 const INDEX_LEVEL: i32 = 3;
+/// The window for them and its tables, as a power of two: hashes do not come again, so larger ones find nothing more.
+const INDEX_WINDOW: u32 = 15;
 
 /// A pack whose bytes are all written, but not yet durable.
 pub struct FinishedPack {
@@ -45,7 +48,6 @@ pub struct FinishedPack {
 
 struct IndexStage {
     encoder: zstd::stream::write::Encoder<'static, HashedStage>,
-    lines: Vec<u8>,
 }
 
 struct HashedStage {
@@ -70,7 +72,7 @@ impl std::io::Write for HashedStage {
 pub struct Writer {
     store: std::sync::Arc<dyn Store>,
     config: Repository,
-    level: i32,
+    kits: Kits,
     index: RwLock<ChunkIndex>,
     staged_index: Mutex<Option<IndexStage>>,
     written: Mutex<BTreeSet<PackId>>,
@@ -106,7 +108,7 @@ impl Writer {
         Self {
             store: std::sync::Arc::clone(&repo.store),
             config: repo.config.clone(),
-            level,
+            kits: Kits::new(level),
             index: RwLock::new(index),
             staged_index: Mutex::new(None),
             written: Mutex::default(),
@@ -158,9 +160,9 @@ impl Writer {
         &*self.store
     }
 
-    /// The compression level.
-    pub fn level(&self) -> i32 {
-        self.level
+    /// What frames are compressed with.
+    pub(super) fn kits(&self) -> &Kits {
+        &self.kits
     }
 
     /// Where chunks are.
@@ -212,9 +214,7 @@ impl Writer {
             Some(stage) => stage,
             none => none.insert(IndexStage::begin(self.store.stage()?)?),
         };
-        stage.lines.clear();
-        write_pack(&mut stage.lines, id, bytes, table)?;
-        stage.encoder.write_all(&stage.lines).map_err(RepoError::io("write the index"))
+        write_pack(&mut stage.encoder, id, bytes, table).map_err(RepoError::io("write the index"))
     }
 
     /// Makes all packs durable, then the index object, if there is anything to index.
@@ -294,6 +294,11 @@ impl IndexStage {
         let start = RepoError::io("start the compressor");
         let mut encoder = zstd::stream::write::Encoder::new(stage, INDEX_LEVEL).map_err(start)?;
         encoder.include_checksum(true).map_err(RepoError::io("start the compressor"))?;
-        Ok(Self { encoder, lines: Vec::new() })
+        for small in
+            [CParameter::WindowLog, CParameter::HashLog, CParameter::ChainLog].map(|of| of(INDEX_WINDOW))
+        {
+            encoder.set_parameter(small).map_err(RepoError::io("start the compressor"))?;
+        }
+        Ok(Self { encoder })
     }
 }

@@ -25,9 +25,9 @@ const RUN_FILES: usize = 512;
 /// or they lie in this many directories, each of which costs a descriptor.
 const RUN_DIRS: usize = 64;
 /// Runs that may be under way or waiting for an earlier one.
-const RUNS_AHEAD: usize = 16;
+const RUNS_AHEAD: usize = 8;
 /// Lines that may wait for a run.
-const LINES_AHEAD: usize = 8192;
+const LINES_AHEAD: usize = 4096;
 
 /// After so long it is looked whether the workers are still there.
 const PATIENCE: Duration = Duration::from_millis(100);

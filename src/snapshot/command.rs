@@ -113,7 +113,7 @@ pub fn store_output(
     let Some((program, arguments)) = argv.split_first() else {
         return Err(failed(io::Error::other("there is none")));
     };
-    let packs = PackWriter::new(writer, Kind::Content)?;
+    let packs = PackWriter::new(writer, Kind::Content);
     let mut content = ContentWriter::new(packs, Cutter::new(&writer.config().chunking), None);
     let said = |error| match error {
         _ if observer.interrupted() => SnapshotError::Interrupted,

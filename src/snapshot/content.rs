@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use crate::repo::RepoError;
 use crate::repo::pack_writer::PackWriter;
 use crate::sys::sha256;
 
-/// A worker cuts this much of a large file at a time, beyond one chunk of the largest size.
+/// A worker cuts this much of a large file at a time, beyond one chunk of average size.
 const PIECE: usize = 512 << 10;
 
 /// A stretch of a large file, cut.
@@ -24,6 +25,52 @@ pub struct Piece {
     bytes: Vec<u8>,
     cuts: Vec<Range<usize>>,
     done: Sender<(usize, Vec<ChunkId>)>,
+}
+
+/// A stream that is being cut.
+struct Cutting {
+    // the chunks of each piece, in order
+    chunks: Vec<Vec<ChunkId>>,
+    // pieces that another worker has
+    outside: usize,
+    done: Sender<(usize, Vec<ChunkId>)>,
+    finished: Receiver<(usize, Vec<ChunkId>)>,
+}
+
+impl Cutting {
+    fn new() -> Self {
+        let (done, finished) = crossbeam_channel::unbounded();
+        Self { chunks: Vec::new(), outside: 0, done, finished }
+    }
+
+    fn take(&mut self, (number, ids): (usize, Vec<ChunkId>)) {
+        self.chunks[number] = ids;
+        self.outside -= 1;
+    }
+}
+
+/// Memory of pieces, for the next ones: all workers together need less than each by itself.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// So many are kept.
+    const MOST: usize = 2;
+
+    // Memory, empty.
+    fn take(&self) -> Vec<u8> {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        bytes.clear();
+        bytes
+    }
+
+    // Keeps what is no larger than most.
+    fn keep(&self, bytes: Vec<u8>, usual: usize) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < Self::MOST && bytes.capacity() <= usual {
+            spare.push(bytes);
+        }
+    }
 }
 
 /// Why content could not be stored: the source's fault or the repository's.
@@ -52,6 +99,8 @@ pub struct Share<'w> {
     pub pieces: (Sender<Piece>, Receiver<Piece>),
     /// A worker gave up.
     pub stopped: &'w AtomicBool,
+    /// Memory for pieces.
+    pub spare: Arc<Spare>,
 }
 
 /// Stores content: one for each worker.
@@ -60,7 +109,7 @@ pub struct ContentWriter<'w> {
     pub packs: PackWriter<'w>,
     cutter: Cutter,
     share: Option<Share<'w>>,
-    spare: Vec<Vec<u8>>,
+    spare: Arc<Spare>,
 }
 
 /// The chunks of a file.
@@ -80,7 +129,8 @@ pub trait Source {
 impl<'w> ContentWriter<'w> {
     /// A writer that shares pieces of large files through these channels, if there are any.
     pub fn new(packs: PackWriter<'w>, cutter: Cutter, share: Option<Share<'w>>) -> Self {
-        Self { packs, cutter, share, spare: Vec::new() }
+        let spare = share.as_ref().map_or_else(Arc::default, |share| Arc::clone(&share.spare));
+        Self { packs, cutter, share, spare }
     }
 
     /// Up to this many bytes a stream is one chunk.
@@ -119,45 +169,67 @@ impl<'w> ContentWriter<'w> {
         size: u64,
     ) -> Result<(u64, Vec<ChunkId>), ContentError> {
         let cutter = self.cutter.for_stream(size);
-        let piece = PIECE + cutter.maximum();
-        let (done, finished) = crossbeam_channel::unbounded();
-        let mut all: Vec<Vec<ChunkId>> = Vec::new();
-        let (mut total, mut outside) = (0u64, 0usize);
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
+        let piece = PIECE + cutter.average();
+        let mut cutting = Cutting::new();
+        let mut total = 0;
+        let mut bytes = self.spare.take();
         loop {
-            let last = fill(source, &mut bytes, piece)?;
-            let cuts = cutter.cut(&bytes, last);
-            let used = cuts.last().map_or(0, |c| c.end);
-            let mut next = if last { Vec::new() } else { self.spare.pop().unwrap_or_default() };
-            next.clear();
-            next.extend_from_slice(&bytes[used..]);
-            bytes.truncate(used);
-            total += used as u64;
-            let cut = Piece { number: all.len(), bytes, cuts, done: done.clone() };
-            all.push(Vec::new());
-            let shared = if last && all.len() == 1 { Err(cut) } else { self.offer(cut) };
-            match shared {
-                Ok(()) => outside += 1,
-                Err(piece) => self.store_piece_into(piece, &mut all)?,
+            let mut last = fill(source, &mut bytes, piece)?;
+            let mut cuts = cutter.cut(&bytes, last);
+            if cuts.is_empty() && !last {
+                // a chunk that is longer than most
+                last = fill(source, &mut bytes, piece.max(cutter.maximum()))?;
+                cuts = cutter.cut(&bytes, last);
             }
-            bytes = next;
+            let used = cuts.last().map_or(0, |c| c.end);
+            total += used as u64;
+            if !(last && cutting.chunks.is_empty()) && self.wants_pieces() {
+                bytes = self.share_piece(&mut cutting, bytes, cuts)?;
+            } else {
+                cutting.chunks.push(self.store_cuts(&bytes, &cuts)?);
+                bytes.drain(..used);
+            }
             if last {
                 break;
             }
         }
-        while outside > 0 {
-            if let Ok((number, ids)) = finished.try_recv() {
-                all[number] = ids;
-                outside -= 1;
+        self.keep(bytes);
+        while cutting.outside > 0 {
+            if let Ok(piece) = cutting.finished.try_recv() {
+                cutting.take(piece);
             } else if !self.help()?
-                && let Ok((number, ids)) = finished.recv_timeout(std::time::Duration::from_millis(2))
+                && let Ok(piece) = cutting.finished.recv_timeout(std::time::Duration::from_millis(2))
             {
-                all[number] = ids;
-                outside -= 1;
+                cutting.take(piece);
             }
         }
-        Ok((total, all.into_iter().flatten().collect()))
+        Ok((total, cutting.chunks.into_iter().flatten().collect()))
+    }
+
+    fn wants_pieces(&self) -> bool {
+        self.share.as_ref().is_some_and(|share| !share.pieces.0.is_full())
+    }
+
+    // Offers a piece to the other workers, or stores it if another one was faster; returns what comes
+    // after its cuts.
+    fn share_piece(
+        &mut self,
+        cutting: &mut Cutting,
+        bytes: Vec<u8>,
+        cuts: Vec<Range<usize>>,
+    ) -> Result<Vec<u8>, ContentError> {
+        let mut next = self.spare.take();
+        next.extend_from_slice(&bytes[cuts.last().map_or(0, |c| c.end)..]);
+        let piece = Piece { number: cutting.chunks.len(), bytes, cuts, done: cutting.done.clone() };
+        cutting.chunks.push(Vec::new());
+        match self.offer(piece) {
+            Ok(()) => cutting.outside += 1,
+            Err(piece) => {
+                cutting.chunks[piece.number] = self.store_cuts(&piece.bytes, &piece.cuts)?;
+                self.keep(piece.bytes);
+            }
+        }
+        Ok(next)
     }
 
     fn offer(&mut self, piece: Piece) -> Result<(), Piece> {
@@ -183,24 +255,18 @@ impl<'w> ContentWriter<'w> {
         }
     }
 
-    fn store_piece_into(&mut self, piece: Piece, all: &mut [Vec<ChunkId>]) -> Result<(), ContentError> {
-        all[piece.number] = self.store_cuts(&piece)?;
-        self.keep(piece.bytes);
-        Ok(())
-    }
-
     /// Stores a piece that another worker cut.
     pub fn store_piece(&mut self, piece: Piece) -> Result<(), RepoError> {
-        let ids = self.store_cuts(&piece)?;
+        let ids = self.store_cuts(&piece.bytes, &piece.cuts)?;
         // the worker that cut it may have given up
         let _ = piece.done.send((piece.number, ids));
         self.keep(piece.bytes);
         Ok(())
     }
 
-    fn store_cuts(&mut self, piece: &Piece) -> Result<Vec<ChunkId>, RepoError> {
-        let contents = || piece.cuts.iter().map(|cut| &piece.bytes[cut.clone()]);
-        let mut ids = vec![ChunkId([0; 32]); piece.cuts.len()];
+    fn store_cuts(&mut self, bytes: &[u8], cuts: &[Range<usize>]) -> Result<Vec<ChunkId>, RepoError> {
+        let contents = || cuts.iter().map(|cut| &bytes[cut.clone()]);
+        let mut ids = vec![ChunkId([0; 32]); cuts.len()];
         sha256::each(contents(), |number, hash| ids[number] = ChunkId(hash));
         for (id, content) in ids.iter().zip(contents()) {
             self.packs.add_hashed(*id, content)?;
@@ -208,10 +274,8 @@ impl<'w> ContentWriter<'w> {
         Ok(ids)
     }
 
-    fn keep(&mut self, bytes: Vec<u8>) {
-        if self.spare.is_empty() {
-            self.spare.push(bytes);
-        }
+    fn keep(&self, bytes: Vec<u8>) {
+        self.spare.keep(bytes, PIECE + self.cutter.average());
     }
 }
 

@@ -1,12 +1,12 @@
 //! The workers: each takes runs of files and pieces of large ones until there are no more.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use super::content::{ContentWriter, Piece, Share};
+use super::content::{ContentWriter, Piece, Share, Spare};
 use super::databases::Databases;
 use super::files::{FileDone, FileJob, store_file};
 use crate::base::event::{Event, Observer};
@@ -40,6 +40,7 @@ pub struct Pool<'w> {
     runs: Receiver<Run>,
     done: Sender<RunDone>,
     pieces: (Sender<Piece>, Receiver<Piece>),
+    spare: Arc<Spare>,
     // workers that may still cut pieces
     busy: AtomicUsize,
     stopped: AtomicBool,
@@ -65,6 +66,7 @@ impl<'w> Pool<'w> {
             runs,
             done,
             pieces: crossbeam_channel::bounded(1),
+            spare: Arc::default(),
             busy: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -102,12 +104,16 @@ impl<'w> Pool<'w> {
     }
 
     fn try_work(&self) -> Result<()> {
-        let packs = PackWriter::new(self.writer, Kind::Content)?.with_dense(self.dense);
+        let packs = PackWriter::new(self.writer, Kind::Content).with_dense(self.dense);
         let cutter = Cutter::new(&self.writer.config().chunking);
         let mut content = ContentWriter::new(
             packs,
             cutter,
-            Some(Share { pieces: self.pieces.clone(), stopped: &self.stopped }),
+            Some(Share {
+                pieces: self.pieces.clone(),
+                stopped: &self.stopped,
+                spare: Arc::clone(&self.spare),
+            }),
         );
         let mut names = Names::default();
         loop {

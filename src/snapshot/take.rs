@@ -146,7 +146,7 @@ fn store_all(
 ) -> Result<Vec<Root>, SnapshotError> {
     let (runs, taken) = crossbeam_channel::bounded(options.workers * 2);
     let (done, finished) = crossbeam_channel::unbounded();
-    let dense = Mutex::new(PackWriter::new(writer, Kind::Content)?);
+    let dense = Mutex::new(PackWriter::new(writer, Kind::Content).for_dense());
     let add_dense =
         |id, content: &[u8]| dense.lock().unwrap_or_else(PoisonError::into_inner).add_hashed(id, content);
     let clock = repo.clock();
@@ -157,7 +157,7 @@ fn store_all(
         if options.command.is_none() {
             workers.extend((0..options.workers).map(|_| scope.spawn(|| pool.work())));
         }
-        let mut packs = PackWriter::new(writer, Kind::Manifest)?;
+        let mut packs = PackWriter::new(writer, Kind::Manifest);
         let mut result = Ok(Vec::new());
         let channels = (&runs, &finished, pool.stopped());
         match &options.command {
@@ -325,7 +325,7 @@ fn commit(
     let mut needed = totals.needed_packs(writer)?;
     needed.extend(manifest_packs(writer, &document)?);
     if needed.len() > MAX_PACKS {
-        let mut packs = PackWriter::new(writer, Kind::Manifest)?;
+        let mut packs = PackWriter::new(writer, Kind::Manifest);
         let lines: String = needed.iter().map(|p| format!("{p}\n")).collect();
         document.packs_chunk = Some(packs.add(lines.as_bytes())?);
         packs.finish()?;

@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod clock;
 pub mod filter;
 pub mod host;
+pub mod memory;
 pub mod names;
 pub mod namespace;
 pub mod process;

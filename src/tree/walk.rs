@@ -15,7 +15,7 @@ use super::live::{LiveStat, open_dir};
 use crate::format::manifest::{ROOT, Type};
 
 /// Entries that may be read ahead before the consumer has seen them.
-const READ_AHEAD: usize = 16_384;
+const READ_AHEAD: usize = 4096;
 /// Bytes for one call of getdents.
 const DIRENTS: usize = 64 << 10;
 

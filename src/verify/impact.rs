@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Problem;
 use super::manifests::Survey;
 use super::packs::{States, read_more};
-use super::problem::{BadChunks, Hit, LostPath, MAX_PATHS};
+use super::problem::{BadChunks, Hit, LostPath, MAX_PATHS, Stretch};
 use crate::base::id::{ChunkId, SnapshotId};
 use crate::format::manifest::{ChunkRef, MAX_LEVEL, line_chunks, line_path, lines, read_list};
 use crate::format::snapshot::Document;
@@ -49,7 +50,9 @@ pub fn report(
         found.push(Problem::ChunksMissing { chunks, hits: Vec::new() });
     }
     if !bad.is_empty() {
-        for (number, hits) in trace(repo, index, &bad, documents)? {
+        let mut lost = trace(repo, index, &bad, documents)?;
+        super::likely::add(repo, index, documents, lost.values_mut().flatten())?;
+        for (number, hits) in lost {
             if let Some(problem) = found.get_mut(number) {
                 problem.set_hits(hits);
             }
@@ -123,7 +126,7 @@ fn trace(
             snapshot: *snapshot,
         };
         for root in &document.roots {
-            trace.refs(&root.path.0, root.manifest.level.min(MAX_LEVEL), &root.manifest.chunks);
+            trace.refs(&root.path.0, root.manifest.level.min(MAX_LEVEL), &root.manifest.chunks, None);
         }
         for (number, hit) in trace.found {
             all.entry(number).or_default().push(hit);
@@ -133,18 +136,36 @@ fn trace(
 }
 
 impl Trace<'_, '_> {
-    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef]) {
-        for of in refs {
+    // `end`: the path that comes behind all of them.
+    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef], end: Option<&[u8]>) {
+        for (position, of) in refs.iter().enumerate() {
+            let until = refs.get(position + 1).map(|next| &next.first.0[..]).or(end);
             if let Some(&number) = self.bad.get(&of.chunk) {
-                let path = of.first.0.clone();
-                self.lose(number, of.entries, LostPath { root: root.to_vec(), path, and_following: true });
+                self.lose_stretch(number, root, of, until);
             } else if level == 0 {
                 self.leaf(root, of);
             } else if let Ok(Ok(list)) = self.chunks.with_chunk(of.chunk, read_list) {
                 // what does not read as a list is a problem of its own
-                self.refs(root, level - 1, &list);
+                self.refs(root, level - 1, &list, until);
             }
         }
+    }
+
+    fn lose_stretch(&mut self, number: usize, root: &[u8], of: &ChunkRef, until: Option<&[u8]>) {
+        let until = until.map(<[u8]>::to_vec);
+        let last =
+            self.found.get_mut(&number).and_then(|hit| Some((&mut hit.lost_entries, hit.paths.last_mut()?)));
+        if let Some((lost_entries, LostPath { root: before, stretch: Some(stretch), .. })) = last
+            && before == root
+            && stretch.until.as_ref() == Some(&of.first.0)
+        {
+            stretch.until = until;
+            stretch.entries = stretch.entries.saturating_add(of.entries);
+            *lost_entries = lost_entries.saturating_add(of.entries);
+            return;
+        }
+        let stretch = Some(Stretch { until, entries: of.entries, likely: Arc::default() });
+        self.lose(number, of.entries, LostPath { root: root.to_vec(), path: of.first.0.clone(), stretch });
     }
 
     fn leaf(&mut self, root: &[u8], of: &ChunkRef) {
@@ -167,7 +188,7 @@ impl Trace<'_, '_> {
         };
         for (path, numbers) in hits.iter() {
             for &number in numbers {
-                let lost = LostPath { root: root.to_vec(), path: path.clone(), and_following: false };
+                let lost = LostPath { root: root.to_vec(), path: path.clone(), stretch: None };
                 self.lose(number, 1, lost);
             }
         }

@@ -209,7 +209,7 @@ impl Walk<'_, '_> {
         self.hit.paths.extend(leaf.wrong_sizes.iter().take(room).map(|path| LostPath {
             root: self.root.0.clone(),
             path: path.clone(),
-            and_following: false,
+            stretch: None,
         }));
         self.last = Some((leaf.last.clone(), leaf.last_is_dir));
         Ok(Ok(()))

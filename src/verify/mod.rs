@@ -4,6 +4,7 @@
 //! Readers go the other way than writers: documents first, then indexes, then packs.
 
 mod impact;
+mod likely;
 mod manifests;
 mod packs;
 mod problem;
@@ -21,13 +22,15 @@ use crate::repo::load::Condemned;
 use crate::repo::{Repo, Result};
 
 pub(crate) use packs::{Checker, Layout};
-pub use problem::{Hit, LostPath, MAX_PATHS, Problem, Severity};
+pub use problem::{Hit, LostPath, MAX_PATHS, Problem, Severity, Stretch};
 pub use report::{Coverage, Report};
 pub use rules::config::{CONFIG_FIELD, digest as config_digest};
 pub use select::RECENT;
 
 #[cfg(test)]
 mod acts_tests;
+#[cfg(test)]
+mod stretch_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 

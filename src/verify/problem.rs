@@ -1,7 +1,10 @@
 //! What can be wrong with a repository, in terms that a repair can act on.
 
+use std::sync::Arc;
+
 use crate::base::Name;
 use crate::base::id::{ChunkId, PackId, SnapshotId};
+use crate::format::manifest::compare_entries;
 use crate::logbook;
 use crate::store::Key;
 
@@ -26,9 +29,35 @@ pub struct LostPath {
     pub root: NameKey,
     /// Its path below the root.
     pub path: NameKey,
-    /// True if it is the first of a stretch of the manifest that cannot be read: what follows it
-    /// up to the next stretch is lost with it, and its names are not known.
-    pub and_following: bool,
+    /// Set if it is the first of a stretch of the manifest that cannot be read.
+    pub stretch: Option<Stretch>,
+}
+
+/// Entries that follow each other in a manifest and whose names cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stretch {
+    /// The first path behind it that is known; `None` if it reaches to the end of the root.
+    pub until: Option<NameKey>,
+    /// How many entries it has.
+    pub entries: u64,
+    /// What another snapshot has there, at most [`MAX_PATHS`]: probably lost. Empty if no other is whole there.
+    pub likely: Arc<[NameKey]>,
+}
+
+impl LostPath {
+    /// True if this path of this root is it, or lies in the stretch that begins with it.
+    pub fn covers(&self, root: &[u8], path: &[u8]) -> bool {
+        if self.root != root {
+            return false;
+        }
+        match &self.stretch {
+            None => self.path == path,
+            Some(stretch) => {
+                let ends = |end: &NameKey| compare_entries(path, end).is_lt();
+                compare_entries(&self.path, path).is_le() && stretch.until.as_ref().is_none_or(ends)
+            }
+        }
+    }
 }
 
 /// A name that can be sorted.

@@ -62,15 +62,22 @@ pub(crate) fn take(repo: &Repo, key: &WriterKey, root: &std::path::Path) -> Snap
     id
 }
 
+/// A repository without snapshots, and who may write to it.
+pub(super) fn empty() -> (MemoryStore, WriterKey) {
+    let (memory, key) = (MemoryStore::default(), WriterKey::generate("test").unwrap());
+    let store: Arc<dyn Store> = Arc::new(memory.clone());
+    open::create(&store, key.public(), clock()).unwrap();
+    let repo = open_repo(memory.clone());
+    let told = config_digest(&repo).unwrap();
+    append(&repo, &key, act("init", serde_json::json!({ CONFIG_FIELD: told }))).unwrap();
+    (memory, key)
+}
+
 impl Fixture {
     pub fn new() -> Self {
         let tree = tempfile::tempdir().unwrap();
-        let (memory, key) = (MemoryStore::default(), WriterKey::generate("test").unwrap());
-        let store: Arc<dyn Store> = Arc::new(memory.clone());
-        open::create(&store, key.public(), clock()).unwrap();
+        let (memory, key) = empty();
         let repo = open_repo(memory.clone());
-        let told = config_digest(&repo).unwrap();
-        append(&repo, &key, act("init", serde_json::json!({ CONFIG_FIELD: told }))).unwrap();
         let file = |name: &str, content: &[u8]| fs::write(tree.path().join(name), content).unwrap();
         fs::create_dir(tree.path().join("dir")).unwrap();
         for n in 0..12u64 {
@@ -220,12 +227,12 @@ fn every_damage_is_found_and_what_is_lost_is_named_exactly() {
 }
 
 /// The paths named are those that cannot be read, neither more nor fewer. What lies in a stretch of
-/// a manifest that is gone is named by its first entry.
+/// a manifest that is gone is named by the stretch's ends.
 fn check_exact(what: &str, before: &Restorable, after: &Restorable, report: &Report) {
     let gone: BTreeSet<_> = before.keys().filter(|path| !after.contains_key(path)).cloned().collect();
     let snapshots: BTreeSet<_> = gone.iter().map(|(id, _)| *id).collect();
     let lost = report.lost();
-    let stretches = lost.values().flatten().any(|p| p.and_following);
+    let stretches = lost.values().flatten().any(|p| p.stretch.is_some());
     let documents = report
         .problems
         .iter()
@@ -266,7 +273,7 @@ fn a_chunk_with_another_good_copy_is_not_lost() {
     let content = fixture.memory.objects()[&Key::pack(id)].to_vec();
     // the same chunks once more, in a pack with another order of frames
     let writer = crate::repo::writer::Writer::with_index(&repo, 5, crate::repo::ChunkIndex::default());
-    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, large.kind).unwrap();
+    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, large.kind);
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).unwrap();
     let mut wanted: Vec<_> =
         loaded.index.iter().filter(|(_, p)| loaded.index.packs()[p.pack as usize].id == Some(id)).collect();
@@ -417,8 +424,7 @@ fn with_manifest(fixture: &Fixture, lines: &[u8]) -> Vec<&'static str> {
     let repo = open_repo(memory.clone());
     let newest = repo.snapshots().unwrap().0.pop().unwrap();
     let writer = crate::repo::writer::Writer::begin(&repo, 1).unwrap();
-    let mut packs =
-        crate::repo::pack_writer::PackWriter::new(&writer, crate::format::pack::Kind::Manifest).unwrap();
+    let mut packs = crate::repo::pack_writer::PackWriter::new(&writer, crate::format::pack::Kind::Manifest);
     let chunk = packs.add(lines).unwrap();
     packs.finish().unwrap();
     writer.finish_index().unwrap();

@@ -127,7 +127,7 @@ pub fn index(bytes: &[u8]) {
         assert_eq!(head.frames, table.frames.len() as u64);
         check_frames(&table.frames);
         let mut written = Vec::new();
-        index::write_pack(&mut written, head.pack, head.bytes, &table)?;
+        index::write_pack(&mut written, head.pack, head.bytes, &table).expect("it can be written");
         index::read(&written[..], |again, same| {
             assert_eq!((&again, &same), (&head, &table));
             Ok::<_, FormatError>(())
@@ -147,7 +147,8 @@ pub fn pack_tail(bytes: &[u8]) {
         let again = Table::decode(&table.encode().expect("it can be written"));
         assert_eq!(again.as_ref(), Ok(&table));
         // a pack of which only the tail is there: the content frames are as long as the table says
-        let tail = table.encode_tail(&mut Encoder::new(1).expect("memory")).expect("it is within the limits");
+        let (mut encoder, mut tail) = (Encoder::new(1).expect("memory"), Vec::new());
+        table.encode_tail(&mut encoder, &mut Vec::new(), &mut tail).expect("it is within the limits");
         let content: u64 = table.frames.iter().map(|frame| u64::from(frame.bytes)).sum();
         let footer = tail.last_chunk::<FOOTER>().expect("it has a footer");
         let len = SeekTable::len_from_footer(footer).expect("its footer is right") as usize;

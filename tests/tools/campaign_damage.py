@@ -10,7 +10,8 @@ with the truth byte for byte. Standard output is a Markdown report, progress is 
     silent     verify exited 0 although a byte of the repository is wrong, or a restore exited 0 with something missing or different
     wrong      files that were handed out with bytes (or a link target, or a type) that were never theirs, whatever the exit status
     crash      a command was killed by a signal, panicked (101) or ran for more than --timeout seconds
-    misnamed   damages where verify did not name exactly the snapshots and paths that could not be restored
+    misnamed   damages where verify did not name exactly the snapshots and paths that could not be restored; a path in a stretch of a
+               manifest that verify named by its ends is named
     collateral damages that cost more than they hit: files whose content lies in other, whole packs, snapshots whose document was
                not hit, or anything at all when an index, a record, a key or a page was hit
     healed     restore gave everything back all the same
@@ -95,6 +96,16 @@ def digest(top):
             rest = (stat.S_IMODE(info.st_mode), info.st_mtime_ns, info.st_uid, info.st_gid)
             found[os.path.relpath(path, top)] = (kind, content, rest)
     return found
+
+
+def place(path):
+    """By this a manifest is in order."""
+    return [] if path == "." else os.fsencode(path).split(b"/")
+
+
+def within(path, first, until):
+    """Whether a path lies in a stretch that begins with `first` and ends before `until`, or with the tree."""
+    return place(first) <= place(path) and (until is None or place(path) < place(until))
 
 
 class Copy:
@@ -263,7 +274,7 @@ class Campaign:
             count("silent", "verify exits 0")
         else:
             counts["detected"] += 1
-        named_snapshots, named_paths = set(), collections.defaultdict(set)
+        named_snapshots, named_paths, stretches = set(), collections.defaultdict(set), collections.defaultdict(list)
         for line in out.decode(errors="replace").splitlines():
             try:
                 problem = json.loads(line)
@@ -273,7 +284,11 @@ class Campaign:
                 named_snapshots.update(problem.get("snapshots") or [])
                 for item in problem.get("paths") or []:
                     named_snapshots.add(item["snapshot"])
-                    named_paths[item["snapshot"]].add(self.relative(item["path"]))
+                    if item["and_following"]:
+                        until = item["until"] and self.relative(item["until"])
+                        stretches[item["snapshot"]].append((self.relative(item["path"]), until))
+                    else:
+                        named_paths[item["snapshot"]].add(self.relative(item["path"]))
         lost_snapshots, complete = set(), True
         for snapshot in self.snapshots:
             truth, target = self.truth[snapshot], os.path.join(scratch, "target")
@@ -300,7 +315,9 @@ class Campaign:
             elif code != 0:
                 complete = False
                 lost_snapshots.add(snapshot)
-            named = named_paths.get(snapshot, set())
+            named = named_paths.get(snapshot, set()) | {path for path in truth if any(within(path, *ends) for ends in stretches[snapshot])}
+            # a directory whose entry is lost is there all the same if something in it is
+            named -= {path for path in named - missing - named_paths[snapshot] if stat.S_ISDIR(truth[path][0])}
             if missing != named and not (len(missing) == len(truth) and snapshot in named_snapshots and not named):
                 count("misnamed", f"verify names {len(named)} paths, {len(missing)} are lost ({len(missing - named)} not named, {len(named - missing)} named in vain)")
         if named_snapshots != lost_snapshots:

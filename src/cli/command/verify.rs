@@ -17,7 +17,7 @@ use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::sys::host::worker_count;
 use crate::tree::walk::join;
-use crate::verify::{Depth, Options, Problem, Report, Selection, Severity, verify};
+use crate::verify::{Depth, LostPath, Options, Problem, Report, Selection, Severity, verify};
 
 /// Check that every snapshot can be restored
 ///
@@ -44,6 +44,11 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
+
+/// Lost paths of a snapshot that a terminal is shown.
+const SHOWN: usize = 20;
+/// Probable paths of a lost stretch that it is shown.
+const LIKELY: usize = 5;
 
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -168,18 +173,38 @@ fn problem_text(problem: &Problem) -> String {
             hit.snapshot.short(),
             size::plural(hit.lost_entries, "entry").replace("entrys", "entries")
         ));
-        for lost in hit.paths.iter().take(20) {
-            let path = join_root(&lost.root, &lost.path);
-            let more = if lost.and_following { " and what follows" } else { "" };
-            text.push_str(&format!("            {}{more}\n", shown(&path)));
-        }
-        if hit.paths.len() > 20 {
+        hit.paths.iter().take(SHOWN).for_each(|lost| text.push_str(&lost_text(lost)));
+        if hit.paths.len() > SHOWN {
             text.push_str("            … (--json lists more)\n");
         }
     }
     if !problem.remedy().is_empty() {
         text.push_str(&format!("          next: {}\n", problem.remedy()));
     }
+    text
+}
+
+fn lost_text(lost: &LostPath) -> String {
+    let path = |path| shown(&join_root(&lost.root, path));
+    let mut text = format!("            {}", path(&lost.path));
+    if let Some(stretch) = &lost.stretch {
+        let entries = size::plural(stretch.entries, "entry").replace("entrys", "entries");
+        let end = match &stretch.until {
+            Some(until) => format!("before {}", path(until)),
+            None => "to the end".to_owned(),
+        };
+        text.push_str(&format!(" and what follows {end}: {entries}"));
+        if !stretch.likely.is_empty() {
+            text.push_str("; another snapshot has there:");
+        }
+        for likely in stretch.likely.iter().take(LIKELY) {
+            text.push_str(&format!("\n              {}", path(likely)));
+        }
+        if stretch.likely.len() > LIKELY {
+            text.push_str("\n              … (--json lists more)");
+        }
+    }
+    text.push('\n');
     text
 }
 
@@ -194,10 +219,15 @@ fn problem_json(problem: &Problem) -> Object {
     let mut paths = Vec::new();
     for hit in problem.hits() {
         for lost in &hit.paths {
+            let name = |path: &Vec<u8>| Name(join_root(&lost.root, path));
+            let stretch = lost.stretch.as_ref();
             paths.push(object! {
                 "snapshot": hit.snapshot,
-                "path": Name(join_root(&lost.root, &lost.path)),
-                "and_following": lost.and_following,
+                "path": name(&lost.path),
+                "and_following": stretch.is_some(),
+                "until": stretch.and_then(|s| s.until.as_ref()).map(name),
+                "entries": stretch.map_or(1, |s| s.entries),
+                "likely": stretch.map_or_else(Vec::new, |s| s.likely.iter().map(name).collect()),
             });
         }
     }

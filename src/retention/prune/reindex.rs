@@ -18,7 +18,7 @@ type Entries = BTreeMap<PackId, [u8; 32]>;
 
 fn entry(id: PackId, bytes: u64, table: &Table) -> std::result::Result<[u8; 32], RepoError> {
     let mut lines = Vec::new();
-    write_pack(&mut lines, id, bytes, table)?;
+    write_pack(&mut lines, id, bytes, table).map_err(RepoError::io("write the index"))?;
     Ok(sha256(&lines))
 }
 

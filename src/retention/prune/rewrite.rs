@@ -40,7 +40,7 @@ pub fn rewrite(
         if of_kind.is_empty() {
             continue;
         }
-        let mut packs = PackWriter::new(writer, kind)?;
+        let mut packs = PackWriter::new(writer, kind);
         // whole frames first: each ends the frame being made, which would be a small one
         for pass in [Pass::Whole, Pass::Part] {
             for rewrite in &of_kind {

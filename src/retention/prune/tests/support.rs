@@ -128,8 +128,8 @@ pub fn save_once(repo: &Repo, key: &WriterKey, host: &str, files: &Files) -> Res
     let name = session.name().to_owned();
     let result = Writer::begin(repo, 1).and_then(|writer| {
         writer.hold(session);
-        let mut content = PackWriter::new(&writer, Kind::Content)?;
-        let mut packs = PackWriter::new(&writer, Kind::Manifest)?;
+        let mut content = PackWriter::new(&writer, Kind::Content);
+        let mut packs = PackWriter::new(&writer, Kind::Manifest);
         let list = manifest(&mut packs, &mut content, files)?;
         content.finish()?;
         packs.finish()?;

@@ -1,0 +1,144 @@
+//! Where a stretch of a manifest is lost, the report says how far it reaches and what is probably in it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::tests::{deep, open_repo, take};
+use super::*;
+use crate::base::id::ChunkId;
+use crate::format::manifest::Entry;
+use crate::repo::reader::ChunkReader;
+use crate::store::Key;
+use crate::store::testing::MemoryStore;
+
+// Snapshots of a tree of so many files that each manifest has several chunks; before each but the first one file is added.
+fn taken(dir: &std::path::Path, snapshots: usize) -> (MemoryStore, Vec<SnapshotId>) {
+    let (memory, key) = super::tests::empty();
+    for number in 0..40 {
+        let sub = dir.join(format!("d{number:02}"));
+        fs::create_dir(&sub).unwrap();
+        for file in 0..40 {
+            fs::write(sub.join(format!("f{file:02}")), b"").unwrap();
+        }
+    }
+    let repo = open_repo(memory.clone());
+    let mut ids = Vec::new();
+    for number in 0..snapshots {
+        if number > 0 {
+            // one in each directory, so that no chunk of the manifest stays as it was
+            (0..40).for_each(|d| fs::write(dir.join(format!("d{d:02}/f{number:02}b")), b"").unwrap());
+        }
+        ids.push(take(&repo, &key, dir));
+    }
+    (memory, ids)
+}
+
+// Takes away the middle of one chunk of the pack that holds this snapshot's entries.
+fn damage(
+    memory: &MemoryStore,
+    snapshot: SnapshotId,
+    which: impl Fn(usize) -> bool,
+) -> (Vec<Entry>, Vec<Entry>) {
+    let repo = open_repo(memory.clone());
+    let loaded = repo.load(Condemned::Use).unwrap();
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).unwrap();
+    let found = repo.snapshots().unwrap().0.into_iter().find(|s| s.id == snapshot).unwrap();
+    let list = &found.document.roots[0].manifest;
+    assert!(list.level == 0 && list.chunks.len() > 6, "{}", list.chunks.len());
+    let (mut kept, mut lost, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (number, of) in list.chunks.iter().enumerate() {
+        let read = |bytes: &[u8]| -> Vec<Entry> {
+            let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+            lines.map(|line| Entry::read_line(line).unwrap()).collect()
+        };
+        let entries = chunks.with_chunk(of.chunk, read).unwrap();
+        if which(number) {
+            gone.insert(of.chunk);
+            lost.extend(entries);
+        } else {
+            kept.extend(entries);
+        }
+    }
+    rewrite_without(memory, &gone);
+    (kept, lost)
+}
+
+// Every pack that has one of these chunks is written again without them.
+fn rewrite_without(memory: &MemoryStore, gone: &BTreeSet<ChunkId>) {
+    let repo = open_repo(memory.clone());
+    let loaded = repo.load(Condemned::Use).unwrap();
+    let writer = crate::repo::writer::Writer::with_index(&repo, 1, crate::repo::ChunkIndex::default());
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).unwrap();
+    let (indexes, packs): (Vec<_>, BTreeSet<_>) = (
+        repo.store().list(crate::store::Kind::Index).unwrap(),
+        loaded.index.packs().iter().filter_map(|p| p.id).collect(),
+    );
+    for kind in [crate::format::pack::Kind::Content, crate::format::pack::Kind::Manifest] {
+        let mut again = crate::repo::pack_writer::PackWriter::new(&writer, kind);
+        for (id, place) in loaded.index.iter() {
+            if !gone.contains(id) && loaded.index.pack(place.pack).unwrap().kind == kind {
+                chunks.with_chunk(*id, |bytes| again.add(bytes).map(|_| ())).unwrap().unwrap();
+            }
+        }
+        again.finish().unwrap();
+    }
+    writer.finish_index().unwrap();
+    let written = writer.written_packs();
+    packs.difference(&written).for_each(|id| memory.tamper(&Key::pack(*id), None));
+    indexes.into_iter().for_each(|listed| memory.tamper(&listed.key, None));
+}
+
+fn stretches(report: &Report, snapshot: SnapshotId) -> Vec<LostPath> {
+    report.lost().remove(&snapshot).unwrap_or_default().into_iter().filter(|p| p.stretch.is_some()).collect()
+}
+
+#[test]
+fn a_lost_stretch_is_named_from_end_to_end() {
+    for (which, expected) in [(vec![2], 1), (vec![2, 3], 1), (vec![0], 1), (vec![1, 4], 2), (vec![5, 99], 2)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (memory, ids) = taken(dir.path(), 1);
+        let count = manifest_chunks(&memory);
+        let last = |n: usize| which.contains(&99) && n == count - 1;
+        let (kept, lost) = damage(&memory, ids[0], |n| which.contains(&n) || last(n));
+        let found = stretches(&deep(&memory), ids[0]);
+        assert_eq!(found.len(), expected, "{which:?} {found:?}");
+        for entry in lost {
+            assert!(found.iter().any(|p| p.covers(&p.root, &entry.path)), "{which:?} {:?}", entry.path);
+        }
+        for entry in kept {
+            assert!(!found.iter().any(|p| p.covers(&p.root, &entry.path)), "{which:?} {:?}", entry.path);
+        }
+    }
+}
+
+fn manifest_chunks(memory: &MemoryStore) -> usize {
+    open_repo(memory.clone()).snapshots().unwrap().0[0].document.roots[0].manifest.chunks.len()
+}
+
+#[test]
+fn what_another_snapshot_has_there_is_named_as_probably_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, ids) = taken(dir.path(), 2);
+    let (_, lost) = damage(&memory, ids[1], |number| number == 3);
+    let report = deep(&memory);
+    assert!(stretches(&report, ids[0]).is_empty());
+    let found = stretches(&report, ids[1]);
+    let [LostPath { stretch: Some(stretch), .. }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(stretch.entries, lost.len() as u64);
+    // what was added before the second snapshot is in no other
+    let old: Vec<_> = lost.into_iter().map(|e| e.path).filter(|p| !p.ends_with(b"b")).collect();
+    assert!(!old.is_empty());
+    assert_eq!(stretch.likely.to_vec(), old);
+}
+
+#[test]
+fn a_stretch_that_no_snapshot_has_whole_has_no_likely_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, ids) = taken(dir.path(), 1);
+    damage(&memory, ids[0], |number| number == 3);
+    let found = stretches(&deep(&memory), ids[0]);
+    assert!(
+        found.iter().all(|p| p.stretch.as_ref().is_some_and(|s| s.likely.is_empty())) && found.len() == 1
+    );
+}
