@@ -20,7 +20,7 @@ use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::find_entry;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
-use crate::restore::{self, Mode, Options, Owner, Placement, Selection};
+use crate::restore::{self, Options, Placement};
 use crate::sys::host::{is_root, worker_count};
 
 /// Differences that are named.
@@ -50,24 +50,8 @@ pub fn restore_into(
     target: &Path,
     observer: &dyn Observer,
 ) -> Result {
-    let selection = match Selection::new(&[], &[]) {
-        Ok(selection) => selection,
-        Err(why) => return Result::of(Outcome::Error, why.to_string()),
-    };
-    let options = Options {
-        target: target.to_owned(),
-        living: None,
-        mode: Mode::Fresh,
-        selection,
-        owner: Owner::Number,
-        devices: true,
-        flags: false,
-        delete_most: false,
-        dry_run: false,
-        // it is thrown away; the time of a real recovery has the sync in it, but a drill every night need not wear the disk
-        sync: false,
-        workers: worker_count(),
-    };
+    // the time of a real recovery has the sync in it, but a drill every night need not wear the disk
+    let options = Options::fresh(target);
     match restore::restore(repo, snapshot, placements, &options, observer) {
         Ok(report) if report.damage => {
             Result::of(Outcome::Fail, "stored data is damaged; lifeboat verify --deep names what")
@@ -167,11 +151,7 @@ fn differences(
         // sockets are not restored: the program that listens makes its own
         let socket =
             *kind == ChangeKind::Removed && was()?.is_some_and(|entry| entry.stat.kind == Type::Socket);
-        // names that lay outside of what was saved do not come back; of those inside, all but the first would tell
-        let outside = *kind == ChangeKind::Metadata
-            && what == "links"
-            && was()?.is_some_and(|entry| entry.hardlink.is_none());
-        if socket || outside {
+        if socket {
             all -= 1;
         } else if named.len() < NAMED {
             let path = Name(absolute(&root.path.0, path));

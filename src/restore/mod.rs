@@ -24,7 +24,7 @@ mod unlike;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::Name;
 use crate::base::event::{Event, Observer, Silent, Step};
@@ -32,6 +32,7 @@ use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
+use crate::sys::host::worker_count;
 
 pub use living::{LinkedFile, TakeFrom, Taken, touched};
 pub use report::{Loss, Problem, Report};
@@ -103,6 +104,26 @@ pub struct Options {
     pub sync: bool,
     /// How many threads decode and write.
     pub workers: usize,
+}
+
+impl Options {
+    /// Everything, with all that it has, into a directory that is empty or not there, and nothing made durable: for a copy
+    /// that is thrown away.
+    pub fn fresh(target: &Path) -> Self {
+        Self {
+            target: target.to_owned(),
+            mode: Mode::Fresh,
+            living: None,
+            selection: Selection::default(),
+            owner: Owner::Number,
+            devices: true,
+            flags: false,
+            delete_most: false,
+            dry_run: false,
+            sync: false,
+            workers: worker_count(),
+        }
+    }
 }
 
 /// Why nothing, or not all that could be, was restored.

@@ -313,7 +313,8 @@ impl<'o> Run<'o, '_> {
             return Ok(());
         }
         let (parent, name) = split(&entry.path);
-        let Some(dir) = stack.parent(parent, self.shared) else {
+        let found = stack.parent(parent, self.shared);
+        let Some(dir) = found.or_else(|| self.stand_in(stack, parent)) else {
             let why = "the directory that holds it is not in the manifest or could not be made";
             self.shared.collector.problem(&entry.path, "no-parent", why);
             return Ok(());
@@ -324,6 +325,33 @@ impl<'o> Run<'o, '_> {
         }
         let (name, path) = (name.to_vec(), entry.path.clone());
         self.put_file(dir, name, path, entry, false)
+    }
+
+    // A directory whose own entry is lost, as part of the manifest is: what lies in it comes back all the same. It is its
+    // maker's alone, as nothing tells whose it was.
+    fn stand_in(&self, stack: &mut Stack<'o>, path: Option<&[u8]>) -> Option<Arc<Directory<'o>>> {
+        let path =
+            path.filter(|_| self.options.mode == Mode::Fresh && self.shared.collector.report().damage)?;
+        if path == ROOT {
+            return Some(Arc::clone(&self.base));
+        }
+        let (parent, name) = split(path);
+        let above = match stack.parent(parent, self.shared) {
+            Some(above) => above,
+            None => self.stand_in(stack, parent)?,
+        };
+        match above.make(name, path.to_vec(), None) {
+            Ok(made) => {
+                let why = "its entry in the manifest is lost: it was made for what lies in it, and only its owner may enter it";
+                self.shared.collector.problem(path, "directory-lost", why);
+                stack.push(path.to_vec(), Arc::clone(&made));
+                Some(made)
+            }
+            Err(error) => {
+                self.shared.collector.problem(path, "directory-not-made", error);
+                None
+            }
+        }
     }
 
     fn put_dir(&mut self, stack: &mut Stack<'o>, dir: &Arc<Directory<'o>>, name: Vec<u8>, entry: Entry) {

@@ -14,10 +14,9 @@ use super::types::{RollbackError, Subject};
 use crate::base::Name;
 use crate::base::event::Observer;
 use crate::restore::{
-    self, LinkedFile, Loss, Mode, Options, Overwrite, Owner, Report, RestoreError, Selection, TakeFrom, Taken,
+    self, LinkedFile, Loss, Mode, Options, Overwrite, Report, RestoreError, Selection, TakeFrom, Taken,
 };
 use crate::snapshot::trusted_before;
-use crate::sys::host::worker_count;
 
 /// Builds it. What the live tree has unchanged gets a second name or is copied from there; the rest comes from the repository,
 /// every chunk compared with its hash. All of it is durable when this returns.
@@ -100,19 +99,8 @@ pub fn in_place(
 
 /// Everything that is selected, with all that it has; in place, where nothing else is said.
 pub fn whole(target: &Path, selection: Selection) -> Options {
-    Options {
-        target: target.to_owned(),
-        mode: Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false },
-        living: None,
-        selection,
-        owner: Owner::Number,
-        devices: true,
-        flags: false,
-        delete_most: true,
-        dry_run: false,
-        sync: true,
-        workers: worker_count(),
-    }
+    let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false };
+    Options { mode, selection, delete_most: true, sync: true, ..Options::fresh(target) }
 }
 
 /// What a restore that failed means to a rollback.

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::tests::{deep, open_repo, take};
 use super::*;
+use crate::base::Name;
 use crate::base::id::ChunkId;
 use crate::format::manifest::Entry;
 use crate::repo::reader::ChunkReader;
@@ -141,4 +142,27 @@ fn a_stretch_that_no_snapshot_has_whole_has_no_likely_names() {
     assert!(
         found.iter().all(|p| p.stretch.as_ref().is_some_and(|s| s.likely.is_empty())) && found.len() == 1
     );
+}
+
+#[test]
+fn what_is_not_lost_comes_back_though_its_directory_is_lost() {
+    for which in [vec![2], vec![0], vec![1, 4]] {
+        let dir = tempfile::tempdir().unwrap();
+        let (memory, ids) = taken(dir.path(), 1);
+        let (kept, lost) = damage(&memory, ids[0], |number| which.contains(&number));
+        assert!(lost.iter().any(|entry| entry.stat.kind == crate::format::manifest::Type::Dir));
+        let repo = open_repo(memory);
+        let snapshot = repo.snapshots().unwrap().0.into_iter().find(|s| s.id == ids[0]).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        let options = crate::restore::Options::fresh(target.path());
+        let path = Name::from(dir.path().as_os_str());
+        let placements = crate::restore::place(&snapshot.document, Some(&path));
+        let quiet = crate::base::event::Quiet;
+        let report = crate::restore::restore(&repo, &snapshot, &placements, &options, &quiet).unwrap();
+        assert!(report.damage && report.failed > 0);
+        for entry in kept {
+            let at = target.path().join(Name(entry.path.clone()).as_os_str());
+            assert!(at.symlink_metadata().is_ok(), "{which:?} {:?}", Name(entry.path));
+        }
+    }
 }

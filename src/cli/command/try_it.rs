@@ -37,7 +37,7 @@ use crate::repo::manifest_reader::find_entry;
 use crate::repo::reader::ChunkReader;
 use crate::repo::writer::DEFAULT_LEVEL;
 use crate::repo::{Repo, open};
-use crate::restore::{self, Mode, Owner, Selection};
+use crate::restore;
 use crate::snapshot;
 use crate::store::local::LocalStore;
 use crate::store::{Kind as Objects, Store};
@@ -246,19 +246,7 @@ impl Trial<'_> {
     }
 
     fn restore(&mut self, repo: &Repo, snapshot: &Snapshot) -> Result<(), CommandError> {
-        let options = restore::Options {
-            target: self.target.clone(),
-            mode: Mode::Fresh,
-            living: None,
-            selection: Selection::new(&[], &[]).map_err(CommandError::usage)?,
-            owner: Owner::Number,
-            devices: true,
-            flags: false,
-            delete_most: false,
-            dry_run: false,
-            sync: false,
-            workers: worker_count(),
-        };
+        let options = restore::Options::fresh(&self.target);
         // below the target with its whole path, so that a single file works too
         let placements = restore::place(&snapshot.document, None);
         let began = Instant::now();
