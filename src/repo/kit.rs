@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::{RepoError, Result};
 use crate::format::frame::{Decoder, Encoder};
 use crate::format::pack::Table;
+use crate::sys::host::worker_count;
 
 /// What compresses, and what came of it.
 struct Press {
@@ -30,7 +31,7 @@ pub struct Kits {
 impl Kits {
     /// As many as there are processors, for frames of this level.
     pub fn new(level: i32) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = worker_count();
         Self { level, presses: Lender::new(processors), checks: Lender::new(processors.div_ceil(2)) }
     }
 

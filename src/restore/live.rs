@@ -69,6 +69,18 @@ pub fn meet(
     Meeting::Same
 }
 
+/// True if a file is what an entry says, its content read and held against the hashes; how many names it has does not count.
+pub fn is_same_but_names(
+    entry: &Entry,
+    live: &Stat,
+    at: (BorrowedFd<'_>, &[u8]),
+    powers: &Powers,
+    index: &ChunkIndex,
+) -> bool {
+    let live = Stat { links: entry.stat.links, ..*live };
+    meet(entry, &live, at, Overwrite::Always, powers, index) == Meeting::Same
+}
+
 impl Powers {
     /// True if owner, mode or time differ in a way that a restore would mend.
     pub fn attributes_differ(&self, entry: &Entry, live: &Stat) -> bool {

@@ -17,12 +17,12 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
+use super::RestoreError;
 use super::attributes::Powers;
 use super::batch::FileTarget;
 use super::directory::stat_in;
-use super::live::{Meeting, meet};
+use super::live::is_same_but_names;
 use super::tree::split;
-use super::{Overwrite, RestoreError};
 use crate::base::Name;
 use crate::format::manifest::{Entry, ROOT, Stat, Time, Type};
 use crate::repo::ChunkIndex;
@@ -203,8 +203,7 @@ impl Living {
             return true;
         }
         self.add(4, 1);
-        let have = Stat { links: kept.links, ..*have };
-        meet(entry, &have, at, Overwrite::Always, powers, index) == Meeting::Same
+        is_same_but_names(entry, have, at, powers, index)
     }
 
     /// Notes that a file that may be a living one got a further name in the new tree.
@@ -229,10 +228,7 @@ impl Living {
 
     /// The file at a path below the tree, if it is there unchanged.
     pub fn find(&self, path: &[u8], entry: &Entry, index: &ChunkIndex) -> Option<Found> {
-        // never through a link: what is not plainly there comes from the repository
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat2(&self.dir, path, flags, Bits::empty(), resolve).ok()?;
+        let fd = open_plainly(&self.dir, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
         let before = LiveStat::of(fd.as_fd()).ok()?;
         let (live, kept) = (&before.stat, &entry.stat);
         if live.kind != Type::File || live.size != kept.size || live.mtime != kept.mtime {
@@ -280,6 +276,12 @@ impl Living {
     fn add(&self, at: usize, more: u64) {
         self.counts[at].fetch_add(more, Ordering::Relaxed);
     }
+}
+
+// Never through a link: what is not plainly there comes from the repository.
+fn open_plainly(top: &OwnedFd, path: &[u8], flags: OFlags) -> Option<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(top, path, flags | OFlags::CLOEXEC, Bits::empty(), resolve).ok()
 }
 
 /// Opens a tree as a place, whatever leads to it.
@@ -365,10 +367,7 @@ impl Around {
     pub fn open(&mut self, top: &OwnedFd, path: Option<&[u8]>) -> Option<BorrowedFd<'_>> {
         let path = path.unwrap_or(ROOT);
         if self.0.as_ref().is_none_or(|(last, _)| last != path) {
-            // never through a link: what is not plainly there comes from the repository
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat2(top, path, flags, Bits::empty(), resolve).ok()?;
+            let fd = open_plainly(top, path, OFlags::PATH | OFlags::DIRECTORY)?;
             self.0 = Some((path.to_vec(), fd));
         }
         self.0.as_ref().map(|(_, fd)| fd.as_fd())

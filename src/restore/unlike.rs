@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::attributes::Powers;
 use super::directory::stat_in;
-use super::live::{Meeting, meet};
+use super::live::is_same_but_names;
 use super::living::{Around, open_tree};
 use super::tree::{relocate, split};
-use super::{Options, Overwrite, Placement, RestoreError};
+use super::{Options, Placement, RestoreError};
 use crate::base::Name;
-use crate::format::manifest::{Stat, is_within_subtree};
+use crate::format::manifest::is_within_subtree;
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
@@ -46,10 +46,8 @@ pub fn unlike(
         }
         let (parent, name) = split(&path);
         let same = around.open(&top, parent).is_some_and(|dir| {
-            stat_in(dir, name).ok().flatten().is_some_and(|live| {
-                let live = Stat { links: entry.stat.links, ..live.stat };
-                meet(&entry, &live, (dir, name), Overwrite::Always, &powers, index) == Meeting::Same
-            })
+            let live = stat_in(dir, name).ok().flatten();
+            live.is_some_and(|live| is_same_but_names(&entry, &live.stat, (dir, name), &powers, index))
         });
         if same {
             found.remove(&path);

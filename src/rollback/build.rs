@@ -37,7 +37,7 @@ pub fn build(
     let kept = Kept::read(subject.state)?.map(|kept| kept.path.as_os_str().into());
     let trusted_before = trusted_before(chosen.snapshot.document.started);
     let living = Some(TakeFrom { tree: subject.tree(), trusted_before, link: true, kept });
-    let options = Options { mode: Mode::Fresh, living, ..whole(beside, Selection::default()) };
+    let options = Options { living, ..whole(beside) };
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     let report = report.map_err(failed)?;
@@ -67,7 +67,8 @@ pub fn in_place(
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
     let root = subject.plan.root();
-    let options = whole(&root, selection);
+    let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false };
+    let options = Options { mode, selection, delete_most: true, ..whole(&root) };
     let placements = std::slice::from_ref(&chosen.placement);
     moment("before the tree is rewritten");
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
@@ -97,10 +98,9 @@ pub fn in_place(
     Ok(())
 }
 
-/// Everything that is selected, with all that it has; in place, where nothing else is said.
-pub fn whole(target: &Path, selection: Selection) -> Options {
-    let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false };
-    Options { mode, selection, delete_most: true, sync: true, ..Options::fresh(target) }
+/// Everything, with all that it has, and durable.
+pub fn whole(target: &Path) -> Options {
+    Options { sync: true, ..Options::fresh(target) }
 }
 
 /// What a restore that failed means to a rollback.

@@ -18,7 +18,8 @@ use super::types::{Goal, RollbackError, Subject};
 use crate::base::Name;
 use crate::base::event::Observer;
 use crate::base::id::SnapshotId;
-use crate::restore::{self, LinkedFile, Mode, Options, Selection};
+use crate::base::name::is_within;
+use crate::restore::{self, LinkedFile, Options, Selection};
 use crate::state::{State, StateError};
 
 /// The files that have a name in both trees, in the order of their paths.
@@ -48,7 +49,7 @@ fn file_of(run_id: &str) -> String {
 impl Linked {
     /// Those of a tree that was just built from this snapshot, but for live data.
     pub fn new(snapshot: SnapshotId, mut files: Vec<LinkedFile>, carried: &[Name]) -> Self {
-        files.retain(|file| !is_within(&file.0.0, carried));
+        files.retain(|file| !is_carried(&file.0.0, carried));
         files.sort_by(|a, b| a.0.0.cmp(&b.0.0));
         Self { snapshot, files, mending: BTreeSet::new() }
     }
@@ -95,15 +96,15 @@ impl Linked {
         carried: &[Name],
     ) -> Result<Option<Spoiled>, RollbackError> {
         let touched = restore::touched(tree, &self.files).map_err(failed)?;
-        let ours = touched.into_iter().filter(|file| !is_within(&file.0.0, carried));
+        let ours = touched.into_iter().filter(|file| !is_carried(&file.0.0, carried));
         let (half_done, touched): (Vec<_>, Vec<_>) = ours.partition(|file| self.mending.contains(&file.1));
         if half_done.is_empty() && touched.is_empty() {
             return Ok(None);
         }
         let chosen = choose(subject, Goal::Snapshot(self.snapshot))?;
         let touched = touched.into_iter().map(|file| file.0.0.clone()).collect();
-        let options = whole(tree, Selection::default());
-        let paths = restore::unlike(subject.repo, &chosen.snapshot, &chosen.placement, &options, &touched);
+        let paths =
+            restore::unlike(subject.repo, &chosen.snapshot, &chosen.placement, &whole(tree), &touched);
         let mut paths = paths.map_err(failed)?;
         paths.extend(half_done.into_iter().map(|file| file.0.clone()));
         Ok((!paths.is_empty()).then_some(Spoiled { chosen, paths }))
@@ -174,10 +175,8 @@ pub fn fetched_beside(tree: &Path) -> PathBuf {
     tree.with_file_name(name)
 }
 
-fn is_within(path: &[u8], carried: &[Name]) -> bool {
-    carried.iter().any(|carried| {
-        path.strip_prefix(&carried.0[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    })
+fn is_carried(path: &[u8], carried: &[Name]) -> bool {
+    carried.iter().any(|carried| is_within(path, &carried.0))
 }
 
 fn fetch(
@@ -187,7 +186,7 @@ fn fetch(
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
     let chosen = &spoiled.chosen;
-    let options = Options { mode: Mode::Fresh, ..whole(target, Selection::only(&spoiled.paths)) };
+    let options = Options { selection: Selection::only(&spoiled.paths), ..whole(target) };
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     exact(&report.map_err(failed)?)

@@ -219,7 +219,7 @@ fn a_database_is_byte_for_byte_what_was_saved() {
     world.change(0);
     world.roll_back();
     let chosen = choose::choose(&world.subject(), Goal::Snapshot(world.to)).unwrap();
-    let options = build::whole(&world.root(), crate::restore::Selection::default());
+    let options = build::whole(&world.root());
     let wanted = std::collections::BTreeSet::from([b"data.db".to_vec()]);
     let unlike = crate::restore::unlike(&world.repo, &chosen.snapshot, &chosen.placement, &options, &wanted);
     assert_eq!(unlike.unwrap(), []);

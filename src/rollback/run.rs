@@ -19,7 +19,7 @@ use crate::base::event::{Event, Observer, Step};
 use crate::check::{self, Check};
 use crate::drill::recorder::{Recorder, Result as StepResult};
 use crate::evidence::Outcome as StepOutcome;
-use crate::restore::Selection;
+use crate::restore::{LinkedFile, Selection};
 use crate::service::Service;
 use crate::snapshot::SnapshotError;
 use crate::state::Lock;
@@ -45,6 +45,8 @@ pub struct Run<'a> {
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
     pub(super) notes: Vec<String>,
+    // what both trees have, once it was looked at
+    linked: Option<Linked>,
     stopped: Option<Instant>,
     pub(super) downtime: Option<Duration>,
     // it was cut off before, and somebody else goes on
@@ -63,6 +65,7 @@ impl<'a> Run<'a> {
             journal,
             recorder: Recorder::new(Vec::new()),
             notes: Vec::new(),
+            linked: None,
             stopped: None,
             downtime: None,
             resumed: false,
@@ -120,30 +123,10 @@ impl<'a> Run<'a> {
             self.journal.safety = Some(id);
             self.note_step(&format!("snapshot {} of how it was", id.short()), began, None);
         }
-        let beside = self.beside();
-        if let (Some(chosen), Way::Exchange) = (chosen, self.journal.way) {
-            self.phase("build", false);
-            let began = Instant::now();
-            let (taken, linked) = build::build(self.subject, chosen, &beside, self.observer)?;
-            self.note_step(&build::told(&taken, chosen), began, None);
-            // live data is in both trees to stay
-            let live = Classes::of(&self.root(), &self.journal.rules)?.carried;
-            self.note_linked(Linked::new(chosen.snapshot.id, linked, &live))?;
-        }
         if self.journal.way == Way::Exchange {
-            let found = inode(&beside).ok_or_else(|| {
-                RollbackError::Strange(format!("{} is gone", Name::from(beside.as_os_str())))
-            })?;
-            self.journal.new_inode = found;
-        }
-        self.journal.write(self.subject.state)?;
-        if self.journal.way == Way::Exchange {
-            if self.journal.undoes.is_some() {
-                // most of it, so that little is left to do while the service is stopped
-                self.phase("build", false);
-                self.settle(self.observer)?;
-            }
-            self.carry_ahead()?;
+            self.make_ready(chosen)?;
+        } else {
+            self.journal.write(self.subject.state)?;
         }
         if self.observer.interrupted() {
             return Err(RollbackError::Interrupted);
@@ -151,36 +134,62 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    // The tree that is to be the application, for an exchange.
+    fn make_ready(&mut self, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
+        let beside = self.beside();
+        self.phase("build", false);
+        let linked = chosen.map(|chosen| self.build(chosen, &beside)).transpose()?;
+        let live = Classes::of(&self.root(), &self.journal.rules)?.carried;
+        if let (Some(chosen), Some(linked)) = (chosen, linked) {
+            // live data is in both trees to stay
+            self.note_linked(Linked::new(chosen.snapshot.id, linked, &live))?;
+        }
+        self.journal.new_inode = inode(&beside)
+            .ok_or_else(|| RollbackError::Strange(format!("{} is gone", Name::from(beside.as_os_str()))))?;
+        self.journal.write(self.subject.state)?;
+        if self.journal.undoes.is_some() {
+            // most of it, so that little is left to do while the service is stopped
+            self.settle(&live, self.observer)?;
+        }
+        // most names of live data too
+        match carry(&self.root(), &beside, &live) {
+            // what its writer removes at this moment is seen again when the service is stopped
+            Err(RollbackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn build(&mut self, chosen: &Chosen, beside: &Path) -> Result<Vec<LinkedFile>, RollbackError> {
+        let began = Instant::now();
+        let (taken, linked) = build::build(self.subject, chosen, beside, self.observer)?;
+        self.note_step(&build::told(&taken, chosen), began, None);
+        Ok(linked)
+    }
+
     fn note_linked(&mut self, linked: Linked) -> Result<(), RollbackError> {
         // named first: whoever is cut off here leaves nothing behind that nobody knows
         self.journal.linked = Some(self.journal.run_id.clone());
         self.journal.write(self.subject.state)?;
-        Ok(linked.write(self.subject.state, &self.journal.run_id)?)
+        linked.write(self.subject.state, &self.journal.run_id)?;
+        self.linked = Some(linked);
+        Ok(())
     }
 
     // Gives the tree that is to be the application files of its own, where those that both trees have were written to.
-    fn settle(&mut self, observer: &dyn Observer) -> Result<(), RollbackError> {
+    fn settle(&mut self, carried: &[Name], observer: &dyn Observer) -> Result<(), RollbackError> {
         let Some(run_id) = self.journal.linked.clone() else { return Ok(()) };
         let began = Instant::now();
-        let mut linked = Linked::read(self.subject.state, &run_id)?;
-        let (beside, carried) = (self.beside(), &self.journal.carried);
-        let count = linked.settle(self.subject, &run_id, &beside, carried, observer)?;
+        let mut linked = match self.linked.take() {
+            Some(linked) => linked,
+            None => Linked::read(self.subject.state, &run_id)?,
+        };
+        let count = linked.settle(self.subject, &run_id, &self.beside(), carried, observer)?;
+        self.linked = Some(linked);
         if count > 0 {
             let name = format!("fetch {count} files that were written to in both trees");
             self.note_step(&name, began, None);
         }
         Ok(())
-    }
-
-    // Most names of live data, so that little is left to do while the service is stopped.
-    fn carry_ahead(&self) -> Result<(), RollbackError> {
-        let (root, beside) = (self.root(), self.beside());
-        let found = Classes::of(&root, &self.journal.rules)?;
-        match carry(&root, &beside, &found.carried) {
-            // what its writer removes at this moment is seen again when the service is stopped
-            Err(RollbackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
     }
 
     // From the stop of the service to the exchange. An error is why it must go back.
@@ -203,7 +212,8 @@ impl<'a> Run<'a> {
             self.note_step("rewrite the tree in place", began, done.as_ref().err().cloned());
             return done;
         }
-        self.settle(&Resolute(self.observer)).map_err(|e| causes(&e))?;
+        let carried = self.journal.carried.clone();
+        self.settle(&carried, &Resolute(self.observer)).map_err(|e| causes(&e))?;
         self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
         let (root, beside) = (self.root(), self.beside());
         let done = carry(&root, &beside, &self.journal.carried).and_then(|()| exchange(&root, &beside));
@@ -424,7 +434,8 @@ impl<'a> Run<'a> {
                 let (root, beside) = (self.root(), self.beside());
                 // with what was written since
                 self.look_for_live_data()?;
-                if let Err(error) = self.settle(&Resolute(self.observer)) {
+                let carried = self.journal.carried.clone();
+                if let Err(error) = self.settle(&carried, &Resolute(self.observer)) {
                     // better a service that runs with a few files as they are than none
                     let why = causes(&error);
                     self.notes.push(format!(

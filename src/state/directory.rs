@@ -105,10 +105,7 @@ impl State {
     /// If it cannot be read or is damaged.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.path(name);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed("open", &path))?,
-        };
+        let Some(file) = open(&path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed("read", &path))?;
         let damaged = |why: String| StateError::Damaged { path: Name::from(path.as_os_str()), why };
@@ -145,10 +142,7 @@ impl State {
     /// As there.
     pub fn read_packed<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.path(name);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(failed("open", &path))?,
-        };
+        let Some(file) = open(&path)? else { return Ok(None) };
         let unpacked = zstd::Decoder::new(file).map_err(failed("read", &path))?;
         let damaged = |error: serde_json::Error| StateError::Damaged {
             path: Name::from(path.as_os_str()),
@@ -219,4 +213,12 @@ fn nofollow() -> i32 {
 fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = Name::from(path.as_os_str());
     move |source| StateError::Io { act, path, source }
+}
+
+// `None` if it is not there.
+fn open(path: &Path) -> Result<Option<File>, StateError> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(failed("open", path)),
+    }
 }

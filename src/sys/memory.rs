@@ -13,7 +13,7 @@ const TRIMMED: libc::c_int = 1 << 20;
 /// there are as many heaps as processors, not eight times as many. To be called before any thread is started.
 pub fn use_little() {
     #[cfg(target_env = "gnu")]
-    let heaps = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let heaps = super::host::worker_count();
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes two numbers and touches nothing but the allocator's own settings, under its own lock.
     unsafe {
