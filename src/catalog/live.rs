@@ -410,7 +410,7 @@ impl Side<'_, '_, '_> {
     fn complete(&mut self, new: &mut Entry, old: &Entry) {
         add_names(new, &mut self.names);
         new.hardlink.clone_from(&old.hardlink);
-        (new.torn, new.database) = (old.torn, old.database);
+        (new.torn, new.database, new.exact) = (old.torn, old.database, old.exact);
     }
 }
 

@@ -1,12 +1,14 @@
 //! SQLite (<https://www.sqlite.org/fileformat.html>).
 //!
 //! A database that somebody writes to is up to four files, and copying them one after the other gives a torn
-//! database now and then. So it is copied by the online backup API, inside one read transaction: what comes out is
-//! one file that holds one moment, and the write-ahead log has been merged into it.
+//! database now and then. So it is copied inside one read transaction. What has a write-ahead log goes through the online
+//! backup API: one file comes out that holds one moment, with the log merged into it. What has none is its file and nothing else, and
+//! that does not change while SQLite's read lock is held: it is copied byte for byte, so that whoever compares the
+//! two later sees that they are the same (<https://www.sqlite.org/lockingv3.html>, section 3).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -16,6 +18,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::Facts;
@@ -34,6 +37,8 @@ const BUSY: Duration = Duration::from_secs(10);
 const TRIES: usize = 4;
 /// Pages copied between two looks whether somebody wants an end.
 const STEP: i32 = 4096;
+/// Bytes copied between two such looks.
+const STRETCH: u64 = 16 << 20;
 
 /// Why a database could not be copied or asked.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,8 @@ pub struct Copy {
     pub file: File,
     /// What it holds.
     pub facts: Facts,
+    /// It has the bytes of the database's own file, which had no log.
+    pub exact: bool,
 }
 
 /// If `name` is that of a side file, the name of the database it would belong to.
@@ -110,21 +117,59 @@ pub fn copy(path: &Path, scratch: &Path, interrupted: &dyn Fn() -> bool) -> Resu
     for attempt in 0..TRIES {
         let to = place.path().join(attempt.to_string());
         let (before, way) = (state(path)?, way(path)?);
-        let facts = copy_once(path, way, &to, interrupted)?;
-        if way == Way::Shared || (before == state(path)? && !beside(path, b"-wal")) {
-            return Ok(Copy { file: File::open(&to)?, facts });
+        let (facts, exact) = copy_once(path, way, &to, interrupted)?;
+        let (after, is_alone) = (state(path)?, !beside(path, b"-wal"));
+        // another file may have been put in its place, without SQLite's locks
+        let held = if way == Way::Shared { before.0 == after.0 } else { before == after && is_alone };
+        if held {
+            return Ok(Copy { file: File::open(&to)?, facts, exact });
         }
     }
-    Err(SqliteError::Busy("it was opened and closed again each time it was copied".to_owned()))
+    let why = "it was opened and closed, or replaced, each time it was copied";
+    Err(SqliteError::Busy(why.to_owned()))
 }
 
-fn copy_once(path: &Path, way: Way, to: &Path, interrupted: &dyn Fn() -> bool) -> Result<Facts, SqliteError> {
+// What it holds, and whether its bytes are the file's.
+fn copy_once(
+    path: &Path,
+    way: Way,
+    to: &Path,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(Facts, bool), SqliteError> {
     let source = open_in_way(path, way)?;
     // one read transaction around all steps: without it each step could see another state and start again
     source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+    if way == Way::Shared && has_log(&source, path)? {
+        return Ok((back_up(&source, to, interrupted)?, false));
+    }
+    // closing this descriptor drops the lock, as SQLite's are POSIX locks of the whole process: not before all is copied
+    let mut file = open_file(path)?;
+    copy_bytes(&mut file, &mut File::create_new(to)?, interrupted)?;
+    drop((file, source));
+    Ok((facts(&open_in_way(to, Way::Alone)?)?, true))
+}
+
+// True if what was written last may not be in the database's own file. Asked inside a read transaction.
+fn has_log(db: &Connection, path: &Path) -> Result<bool, SqliteError> {
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    // as long as this transaction reads beside an empty log, nothing that is written to it gets into the file: section 3.1 of
+    // <https://www.sqlite.org/wal.html>
+    Ok(mode.eq_ignore_ascii_case("wal") && size_beside(path, b"-wal").is_none_or(|size| size > 0))
+}
+
+fn copy_bytes(from: &mut File, to: &mut File, interrupted: &dyn Fn() -> bool) -> Result<(), SqliteError> {
+    while !interrupted() {
+        if io::copy(&mut from.by_ref().take(STRETCH), to)? == 0 {
+            return Ok(());
+        }
+    }
+    Err(SqliteError::Interrupted)
+}
+
+fn back_up(source: &Connection, to: &Path, interrupted: &dyn Fn() -> bool) -> Result<Facts, SqliteError> {
     let mut copy = Connection::open(to)?;
     copy.execute_batch("PRAGMA synchronous=OFF")?;
-    let backup = Backup::new(&source, &mut copy)?;
+    let backup = Backup::new(source, &mut copy)?;
     loop {
         if interrupted() {
             return Err(SqliteError::Interrupted);
@@ -142,7 +187,7 @@ fn copy_once(path: &Path, way: Way, to: &Path, interrupted: &dyn Fn() -> bool) -
 }
 
 fn state(path: &Path) -> io::Result<(u64, u64, i64, i64, i64, i64)> {
-    let m = std::fs::metadata(path)?;
+    let m = std::fs::symlink_metadata(path)?;
     Ok((m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
 }
 
@@ -234,16 +279,25 @@ enum Way {
 
 fn way(path: &Path) -> Result<Way, SqliteError> {
     let mut header = [0; 20];
-    File::open(path)?.read_exact_at(&mut header, 0)?;
+    open_file(path)?.read_exact_at(&mut header, 0)?;
     // bytes 18 and 19: the versions needed to write and to read; 2 is a write-ahead log (section 1.3.3)
     let log = header[18] == 2 || header[19] == 2;
     Ok(if log && !beside(path, b"-wal") { Way::Alone } else { Way::Shared })
 }
 
+// Never through a link, as SQLite itself is told.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
 fn beside(path: &Path, suffix: &[u8]) -> bool {
-    let mut name = path.as_os_str().as_bytes().to_vec();
-    name.extend_from_slice(suffix);
-    std::fs::symlink_metadata(OsStr::from_bytes(&name)).is_ok()
+    size_beside(path, suffix).is_some()
+}
+
+fn size_beside(path: &Path, suffix: &[u8]) -> Option<u64> {
+    let name = [path.as_os_str().as_bytes(), suffix].concat();
+    std::fs::symlink_metadata(OsStr::from_bytes(&name)).ok().map(|found| found.len())
 }
 
 fn open(path: &Path) -> Result<Connection, SqliteError> {

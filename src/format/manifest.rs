@@ -127,6 +127,8 @@ pub struct Entry {
     /// The content is a database, copied whole by its own means: it holds one moment, its log is merged into it, and what
     /// lies beside it on the source host (log, journal) is not part of the snapshot.
     pub database: bool,
+    /// Of a database: it had no log, and the content is the file's bytes.
+    pub exact: bool,
     /// The pieces of the content, holes left out.
     pub chunks: Vec<ChunkId>,
 }
@@ -219,6 +221,7 @@ impl Entry {
             xattrs: Vec::new(),
             holes: Vec::new(),
             torn: false,
+            exact: false,
             database: false,
             chunks: Vec::new(),
         }
@@ -283,6 +286,9 @@ impl Entry {
         if self.database {
             out.extend_from_slice(DATABASE);
         }
+        if self.exact {
+            out.extend_from_slice(b",\"exact\":true");
+        }
         for (i, chunk) in self.chunks.iter().enumerate() {
             out.extend_from_slice(if i == 0 { b",\"chunks\":[\"" } else { b",\"" });
             out.extend_from_slice(&hex_of(&chunk.0));
@@ -308,15 +314,17 @@ impl Entry {
         Ok(entry)
     }
 
-    // The quick looks, `line_path` and `line_chunks`, must find in this line what is in this entry:
-    // who trusts them decides what may be deleted.
+    // The quick looks, `line_path`, `line_is_database` and `line_chunks`, must find in this line what is in this
+    // entry: who trusts them decides what may be deleted.
     fn check_form(&self, line: &[u8]) -> Result<(), &'static str> {
         // "<64 digits>" each, with a comma between; then ]}
         let list = (self.chunks.len() * 67).checked_sub(1).map(|digits| CHUNKS.len() + digits + 2);
         let found = memchr::memmem::rfind(line, CHUNKS).map(|at| line.len() - at);
         let end: &[u8] = if list.is_some() { b"]}" } else { b"\"]}" };
-        if !line.starts_with(PATH) || found != list || line.ends_with(end) != list.is_some() {
-            return Err("its path is not the first key, its chunks are not the last, or there are spaces");
+        let chunks_fit = found == list && line.ends_with(end) == list.is_some();
+        let path_fits = line_path(line).is_some_and(|path| *path == self.path[..]);
+        if !path_fits || !chunks_fit || line_is_database(line) != self.database {
+            return Err("it is not in the form of the format: path first, chunks last, no spaces");
         }
         Ok(())
     }
@@ -359,6 +367,9 @@ impl Entry {
         }
         if self.database && !is(Type::File) {
             return Err("only files are databases");
+        }
+        if self.exact && !self.database {
+            return Err("only databases are exact");
         }
         Ok(())
     }
@@ -517,6 +528,8 @@ struct Line {
     #[serde(default)]
     database: bool,
     #[serde(default)]
+    exact: bool,
+    #[serde(default)]
     chunks: Vec<ChunkId>,
 }
 
@@ -581,6 +594,7 @@ impl Line {
             holes: self.holes,
             torn: self.torn,
             database: self.database,
+            exact: self.exact,
             chunks: self.chunks,
         })
     }
@@ -746,7 +760,7 @@ mod tests {
     // found by fuzzing: the full parse saw chunks or a path that the quick looks did not, so that a
     // prune could have removed what a restore needs
     #[test]
-    fn a_line_whose_path_or_chunks_the_quick_looks_miss_is_refused() {
+    fn a_line_in_which_the_quick_looks_find_something_else_is_refused() {
         let mut line = Vec::new();
         file(b"b").write_line(&mut line);
         let line = str::from_utf8(line.strip_suffix(b"\n").unwrap()).unwrap();
@@ -759,6 +773,9 @@ mod tests {
             ("\",\"", "\", \""),
             ("}", ",\"x\":{\"y\":1,\"chunks\":[]}}"),
             ("{\"path\":", "{ \"path\":"),
+            ("{\"path\":", "{\"path\":\t"),
+            (",\"chunks\"", ",\"database\": true,\"chunks\""),
+            (",\"chunks\"", ",\"x\":{\"y\":1,\"database\":true},\"chunks\""),
             ("{\"path\":\"b\",\"type\":\"file\"", "{\"type\":\"file\",\"path\":\"b\""),
         ] {
             let other = line.replace(from, to);

@@ -46,7 +46,7 @@ pub fn meet(
             // a name too many would be written through
             _ if live.links > 1 && entry.stat.links < 2 => false,
             // times and sizes say nothing of one whose log may have been merged into its copy, or not
-            _ if entry.database => same_content(entry, live, dir, name, index),
+            _ if entry.database && !entry.exact => same_content(entry, live, dir, name, index),
             Overwrite::Always => same_content(entry, live, dir, name, index),
             _ => entry.stat.size == live.size && entry.stat.mtime == live.mtime,
         },

@@ -52,6 +52,8 @@ pub struct TakeFrom {
     pub tree: PathBuf,
     /// What changed later than this may have changed again since the snapshot read it, without a trace.
     pub trusted_before: Time,
+    /// What changed later than this may change again while it is looked at, without a trace.
+    pub still_since: Time,
     /// Files that did not change get a second name instead of a copy. Whoever writes to one writes to both.
     pub link: bool,
     /// Another tree, in which the files of the first may have a further name.
@@ -85,6 +87,7 @@ pub struct Living {
     // set when the file system turned out not to share blocks
     no_clone: AtomicBool,
     trusted_before: Time,
+    still_since: Time,
     linker: Option<Linker>,
 }
 
@@ -118,8 +121,14 @@ impl Living {
             Ok(Linker { kept, used: Mutex::default(), made: Mutex::default() })
         };
         let linker = from.link.then(linker).transpose()?;
-        let (dir, trusted_before) = (open_tree(&from.tree)?, from.trusted_before);
-        Ok(Self { dir, counts: Default::default(), no_clone: AtomicBool::new(false), trusted_before, linker })
+        Ok(Self {
+            dir: open_tree(&from.tree)?,
+            counts: Default::default(),
+            no_clone: AtomicBool::new(false),
+            trusted_before: from.trusted_before,
+            still_since: from.still_since,
+            linker,
+        })
     }
 
     /// What was taken over so far.
@@ -133,11 +142,10 @@ impl Living {
         self.linker.as_ref().map(|linker| std::mem::take(&mut linker.made().files)).unwrap_or_default()
     }
 
-    /// True if an entry may be there with all its content. A database is not: its log may hold what it does not, and the copy that
-    /// was saved of it has other bytes.
+    /// True if an entry may be there with all its content.
     pub fn may_have(&self, entry: &Entry) -> bool {
         let worth = self.linker.is_some() || !entry.chunks.is_empty();
-        worth && entry.stat.kind == Type::File && !entry.database && !entry.torn
+        worth && entry.stat.kind == Type::File && !entry.torn
     }
 
     /// Gives the living file a second name in the new tree, if that is asked for and it is there unchanged, with its owner,
@@ -152,7 +160,8 @@ impl Living {
         index: &ChunkIndex,
         around: &mut Around,
     ) -> io::Result<Option<LiveStat>> {
-        let Some(linker) = &self.linker else { return Ok(None) };
+        // a database is not for two trees: each of them would have a log of its own beside it
+        let Some(linker) = self.linker.as_ref().filter(|_| !file.entry.database) else { return Ok(None) };
         let (parent, name) = split(&file.path);
         let Some(from) = around.open(&self.dir, parent) else { return Ok(None) };
         let Some(before) = stat_in(from, name).ok().flatten() else { return Ok(None) };
@@ -226,12 +235,17 @@ impl Living {
         Ok(())
     }
 
-    /// The file at a path below the tree, if it is there unchanged.
+    /// The file at a path below the tree, if it is there unchanged. Whether a database has a log now does not matter, as that
+    /// stays where it is.
     pub fn find(&self, path: &[u8], entry: &Entry, index: &ChunkIndex) -> Option<Found> {
         let fd = open_plainly(&self.dir, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
         let before = LiveStat::of(fd.as_fd()).ok()?;
         let (live, kept) = (&before.stat, &entry.stat);
         if live.kind != Type::File || live.size != kept.size || live.mtime != kept.mtime {
+            return None;
+        }
+        // what was saved of a database with a log has other bytes, and who writes to one says nothing by its times at once
+        if entry.database && (!entry.exact || live.ctime >= self.still_since) {
             return None;
         }
         let is_untouched = self.is_untouched(live, kept);

@@ -16,7 +16,7 @@ use crate::base::event::Observer;
 use crate::restore::{
     self, LinkedFile, Loss, Mode, Options, Overwrite, Report, RestoreError, Selection, TakeFrom, Taken,
 };
-use crate::snapshot::trusted_before;
+use crate::snapshot;
 
 /// Builds it. What the live tree has unchanged gets a second name or is copied from there; the rest comes from the repository,
 /// every chunk compared with its hash. All of it is durable when this returns.
@@ -35,8 +35,9 @@ pub fn build(
         RollbackError::Io { act: "make the directory", path, source }
     })?;
     let kept = Kept::read(subject.state)?.map(|kept| kept.path.as_os_str().into());
-    let trusted_before = trusted_before(chosen.snapshot.document.started);
-    let living = Some(TakeFrom { tree: subject.tree(), trusted_before, link: true, kept });
+    let trusted_before = snapshot::trusted_before(chosen.snapshot.document.started);
+    let still_since = snapshot::trusted_before(subject.repo.clock().now());
+    let living = Some(TakeFrom { tree: subject.tree(), trusted_before, still_since, link: true, kept });
     let options = Options { living, ..whole(beside) };
     let placements = std::slice::from_ref(&chosen.placement);
     let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);

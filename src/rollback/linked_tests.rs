@@ -208,7 +208,7 @@ fn there_and_back(world: &World, direction: Direction, moments: usize) -> Option
 }
 
 #[test]
-fn a_database_is_byte_for_byte_what_was_saved() {
+fn a_database_is_taken_over_from_the_live_tree_byte_for_byte() {
     let mut world = World::new(false);
     let db = rusqlite::Connection::open(world.root().join("data.db")).unwrap();
     db.execute_batch("create table t(x); insert into t values (1)").unwrap();
@@ -216,9 +216,14 @@ fn a_database_is_byte_for_byte_what_was_saved() {
     // so old that its times tell that it did not change
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    let chosen = choose::choose(&world.subject(), Goal::Snapshot(world.to)).unwrap();
+    let built = world.root().with_file_name("built");
+    let (taken, linked) = build::build(&world.subject(), &chosen, &built, &Quiet).unwrap();
+    assert!(linked.iter().all(|file| file.0.0 != b"data.db"));
+    assert_eq!(taken.files, taken.linked + 1, "of the files only the database is copied from there");
+    fs::remove_dir_all(&built).unwrap();
     world.change(0);
     world.roll_back();
-    let chosen = choose::choose(&world.subject(), Goal::Snapshot(world.to)).unwrap();
     let options = build::whole(&world.root());
     let wanted = std::collections::BTreeSet::from([b"data.db".to_vec()]);
     let unlike = crate::restore::unlike(&world.repo, &chosen.snapshot, &chosen.placement, &options, &wanted);

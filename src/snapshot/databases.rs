@@ -88,7 +88,11 @@ impl<'o> Databases<'o> {
             uncounted: copy.facts.uncounted,
         };
         match store(&fd, before, &copy.file, content) {
-            Ok(entry) => Ok(Some(Ok((entry, database)))),
+            Ok(mut entry) => {
+                // what the entry says of the file is true of its content only if it held still
+                entry.exact = copy.exact && LiveStat::of(fd.as_fd()).is_ok_and(|now| now.same_as(&before));
+                Ok(Some(Ok((entry, database))))
+            }
             Err(ContentError::Source(e)) => Ok(Some(Err((LOCKED, e.to_string())))),
             Err(ContentError::Repo(e)) => Err(e),
         }

@@ -92,6 +92,7 @@ pub fn manifest_line(line: &[u8]) {
     let list = manifest::line_chunks(line, |id| chunks.push(id));
     let Ok(entry) = Entry::read_line(line).inspect_err(is_safe_to_show) else { return };
     assert_eq!(path.as_deref(), Some(&entry.path[..]), "line_path");
+    assert_eq!(manifest::line_is_database(line), entry.database, "line_is_database");
     assert_eq!(list, Ok(()), "line_chunks");
     assert_eq!(chunks, entry.chunks, "line_chunks");
     assert_eq!(manifest::check_path(&entry.path), Ok(()));

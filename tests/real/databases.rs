@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crate::env::{Done, TestEnv, python, run, tool};
 
-/// Another program that changes a database for ever.
+/// Another program that has a database open for ever.
 struct Writer(Child);
 
 impl Writer {
-    fn start(database: &Path) -> Self {
+    fn start(database: &Path, way: &str) -> Self {
         let mut command = Command::new("python3");
-        command.arg(tool("sqlite_writer.py")).arg("write").arg(database);
+        command.arg(tool("sqlite_writer.py")).arg("write").arg(database).arg(way);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -69,13 +69,12 @@ fn restore_to(env: &TestEnv, id: &str, dir: &Path, target: &Path) -> Done {
     env.lifeboat(&["restore".into(), "-q".into(), what, "--target".into(), target.into()])
 }
 
-#[test]
-fn a_database_under_a_writer_is_never_torn_in_200_snapshots() {
+fn never_torn(way: &str, snapshots: usize) {
     let env = TestEnv::new();
     let (dir, database) = source(&env);
-    let writer = Writer::start(&database);
+    let writer = Writer::start(&database, way);
     let mut copies = Vec::new();
-    for number in 0..200 {
+    for number in 0..snapshots {
         let id = env.snapshot(&dir);
         let target = env.path(&format!("copy{number}"));
         restore_to(&env, &id, &dir, &target).ok();
@@ -86,6 +85,61 @@ fn a_database_under_a_writer_is_never_torn_in_200_snapshots() {
     let mut args: Vec<OsString> = vec!["judge".into()];
     args.extend(copies.into_iter().map(Into::into));
     python("sqlite_writer.py", &args).ok();
+}
+
+#[test]
+fn a_database_under_a_writer_is_never_torn_in_200_snapshots() {
+    never_torn("log", 200);
+}
+
+#[test]
+fn nor_is_one_with_a_rollback_journal() {
+    never_torn("journal", 60);
+}
+
+#[test]
+fn nor_is_one_that_is_opened_and_closed_all_the_time() {
+    never_torn("closing", 60);
+}
+
+#[test]
+fn a_database_without_a_log_is_saved_byte_for_byte() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    // with free pages, and a schema that changed often
+    let made = "CREATE TABLE gone(x);INSERT INTO gone VALUES (zeroblob(50000));DROP TABLE gone;\
+                CREATE TABLE t(x);INSERT INTO t VALUES (1)";
+    sql(&database, made);
+    // a log that nobody has open, and one that is empty
+    let (closed, open) = (dir.join("closed.db"), dir.join("open.db"));
+    sql(&closed, &format!("PRAGMA journal_mode=WAL;{made}"));
+    fs::copy(&closed, &open).unwrap();
+    let code = "import sqlite3, sys, time\ndb = sqlite3.connect(sys.argv[1])\n\
+                print(db.execute('SELECT count(*) FROM t').fetchone()[0], flush=True)\ntime.sleep(1000)";
+    let mut reader = Command::new("python3");
+    let mut reader = Writer(reader.arg("-c").arg(code).arg(&open).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(reader.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(names(&dir), ["app.db", "closed.db", "open.db", "open.db-shm", "open.db-wal"]);
+    let id = env.snapshot(&dir);
+    let copy = env.path("copy");
+    restore_to(&env, &id, &dir, &copy).ok();
+    assert_eq!(names(&copy), ["app.db", "closed.db", "open.db"]);
+    for name in ["app.db", "closed.db", "open.db"] {
+        assert!(fs::read(dir.join(name)).unwrap() == fs::read(copy.join(name)).unwrap(), "{name}");
+    }
+    // so that a restore in place leaves them alone, but for what lies beside them
+    let done = env.restore(&dir, &copy, &["--in-place", "--json"]).ok();
+    assert!(done.stdout.contains("\"unchanged\":3,"), "{}", done.stdout);
+    drop(reader);
+    // what is in a log is merged into the copy
+    sql_and_die(&database, "PRAGMA journal_mode=WAL;PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (2)");
+    env.snapshot(&dir);
+    env.restore(&dir, &env.path("merged"), &[]).ok();
+    assert_eq!(
+        (count(&env.path("merged/app.db")), count(&env.path("merged/closed.db"))),
+        ("2".into(), "1".into())
+    );
 }
 
 #[test]

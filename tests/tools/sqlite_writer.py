@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Databases for the tests, made and judged by another SQLite than the program's.
 
-    sqlite_writer.py write FILE      changes FILE for ever, in transactions after each of which its numbers agree
+    sqlite_writer.py write FILE [log|journal|closing]
+                                     changes FILE for ever, in transactions after each of which its numbers agree: with a
+                                     write-ahead log, with a rollback journal, or with a log and closed after each
     sqlite_writer.py judge FILE...   exits with 1 and names each FILE that is torn
     sqlite_writer.py rows FILE       prints how many rows it has
 """
@@ -9,16 +11,16 @@ import sqlite3
 import sys
 
 
-def connect(path):
+def connect(path, way):
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
-    db.execute("PRAGMA journal_mode=WAL")
+    db.execute(f"PRAGMA journal_mode={'DELETE' if way == 'journal' else 'WAL'}")
     # a small log: what is committed goes over into the file all the time
     db.execute("PRAGMA wal_autocheckpoint=20")
     return db
 
 
-def write(path):
-    db = connect(path)
+def write(path, way="log"):
+    db = connect(path, way)
     db.execute("CREATE TABLE IF NOT EXISTS entry(id INTEGER PRIMARY KEY, account INTEGER, amount INTEGER, note TEXT)")
     db.execute("CREATE INDEX IF NOT EXISTS by_account ON entry(account)")
     db.execute("CREATE TABLE IF NOT EXISTS total(entries INTEGER, amount INTEGER)")
@@ -36,6 +38,9 @@ def write(path):
         db.execute("COMMIT")
         if number == 20:
             print("ready", flush=True)
+        if way == "closing":
+            db.close()
+            db = connect(path, way)
 
 
 def judge(path):
@@ -52,7 +57,7 @@ def judge(path):
 
 def main(command, *paths):
     if command == "write":
-        write(paths[0])
+        write(*paths)
     elif command == "rows":
         print(sqlite3.connect(paths[0]).execute("SELECT count(*) FROM entry").fetchone()[0])
     else:

@@ -49,7 +49,7 @@ pub struct SnapshotArgs {
     /// Read every file again, whatever its size and times say
     #[arg(long)]
     rehash: bool,
-    /// Read SQLite databases as they lie, with their logs, instead of copying each whole by SQLite's backup
+    /// Read SQLite databases as they lie, with their logs, instead of copying each whole under SQLite's own lock
     #[arg(long)]
     plain_databases: bool,
     /// Take no snapshot if nothing has changed
