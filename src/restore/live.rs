@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::{Overwrite, Owner};
-use crate::format::manifest::{Entry, Stat, Type};
+use crate::format::manifest::{Entry, Stat, Time, Type};
 use crate::repo::ChunkIndex;
 use crate::repo::content::same_stream;
 use crate::sys::attributes::{Handle, flags, holes, list_names_at, xattrs};
@@ -47,7 +47,8 @@ pub fn meet(
             _ if live.links > 1 && entry.stat.links < 2 => false,
             // times and sizes say nothing of one whose log may have been merged into its copy, or not
             _ if entry.database && !entry.exact => same_content(entry, live, dir, name, index),
-            Overwrite::Always => same_content(entry, live, dir, name, index),
+            Overwrite::IfTouched(trusted_before) if is_untouched(entry, live, trusted_before) => true,
+            Overwrite::Always | Overwrite::IfTouched(_) => same_content(entry, live, dir, name, index),
             _ => entry.stat.size == live.size && entry.stat.mtime == live.mtime,
         },
         Type::Symlink => {
@@ -67,6 +68,14 @@ pub fn meet(
         return Meeting::Attributes;
     }
     Meeting::Same
+}
+
+/// True if `fstat` says of a living file what the manifest does, and it changed for the last time before this, so that a further
+/// change would show.
+pub fn is_untouched(entry: &Entry, live: &Stat, trusted_before: Time) -> bool {
+    let kept = &entry.stat;
+    let times = |stat: &Stat| (stat.size, stat.mtime, stat.ctime, stat.inode);
+    times(live) == times(kept) && kept.ctime < trusted_before
 }
 
 /// True if a file is what an entry says, its content read and held against the hashes; how many names it has does not count.

@@ -21,7 +21,7 @@ use super::RestoreError;
 use super::attributes::Powers;
 use super::batch::FileTarget;
 use super::directory::stat_in;
-use super::live::is_same_but_names;
+use super::live::{is_same_but_names, is_untouched};
 use super::tree::split;
 use crate::base::Name;
 use crate::format::manifest::{Entry, ROOT, Stat, Time, Type};
@@ -208,7 +208,7 @@ impl Living {
         if have.kind != Type::File || have.size != kept.size || powers.attributes_differ(entry, have) {
             return false;
         }
-        if self.is_untouched(have, kept) {
+        if is_untouched(entry, have, self.trusted_before) {
             return true;
         }
         self.add(4, 1);
@@ -248,7 +248,7 @@ impl Living {
         if entry.database && (!entry.exact || live.ctime >= self.still_since) {
             return None;
         }
-        let is_untouched = self.is_untouched(live, kept);
+        let is_untouched = is_untouched(entry, live, self.trusted_before);
         let file = File::from(fd);
         if !is_untouched {
             self.add(4, 1);
@@ -257,10 +257,6 @@ impl Living {
             }
         }
         Some(Found { file, before })
-    }
-
-    fn is_untouched(&self, live: &Stat, kept: &Stat) -> bool {
-        live.ctime == kept.ctime && live.inode == kept.inode && kept.ctime < self.trusted_before
     }
 
     /// Puts the content of what was found into a file that is empty; false if somebody writes to it at this moment.

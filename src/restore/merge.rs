@@ -10,6 +10,7 @@ use super::attributes::{Now, apply};
 use super::directory::{Directory, remove_but};
 use super::live::{Meeting, meet};
 use super::seal;
+use super::settled::Unsettled;
 use super::spare::{LeftOut, Spared};
 use super::tree::{Run, Stack, split};
 use super::{Overwrite, Placement, RestoreError};
@@ -20,7 +21,7 @@ use crate::repo::manifest_reader::ManifestReader;
 use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
 use crate::tree::live::{open_in, open_path};
-use crate::tree::walk::{Everything, Visit, walk};
+use crate::tree::walk::{Visit, walk};
 
 /// Something that the snapshot does not have.
 pub struct Doomed<'o> {
@@ -76,7 +77,8 @@ impl<'o> Run<'o, '_> {
         if let Ok(fd) = base.fd() {
             let root = fd.try_clone_to_owned()?;
             let workers = self.options.workers;
-            walk(root, &Everything, workers, &mut |visit| {
+            let unsettled = Unsettled(&self.options.settled);
+            walk(root, &unsettled, workers, &mut |visit| {
                 self.visit(&mut merge, reader, placement, file_name, visit)
             })?;
         }
@@ -186,6 +188,7 @@ impl<'o> Run<'o, '_> {
     fn stays(&self, merge: &Merge<'o>, visit: &Visit<'_>) -> bool {
         let live = &visit.item.live;
         self.shared.own.is((live.dev, live.stat.inode))
+            || self.options.selection.is_spared(visit.path)
             || merge
                 .delete
                 .as_ref()

@@ -18,16 +18,19 @@ mod own;
 mod report;
 mod seal;
 mod select;
+mod settled;
 mod spare;
 mod tree;
 mod unlike;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::Name;
 use crate::base::event::{Event, Observer, Silent, Step};
+use crate::format::manifest::Time;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
@@ -37,6 +40,7 @@ use crate::sys::host::worker_count;
 pub use living::{LinkedFile, TakeFrom, Taken, touched};
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
+pub use settled::settled;
 pub use unlike::unlike;
 
 /// What happens to files that are there already.
@@ -47,6 +51,9 @@ pub enum Overwrite {
     IfChanged,
     /// Replaced if their content differs; all of it is read.
     Always,
+    /// Replaced if anything that `lstat` tells differs and their content does too. What changed later than this time is
+    /// read in any case. For a tree that still has the inodes that the snapshot read.
+    IfTouched(Time),
     /// Replaced if the snapshot's is newer.
     IfNewer,
     /// Left as they are.
@@ -88,6 +95,8 @@ pub struct Options {
     pub mode: Mode,
     /// A living tree, of which files are taken over that have what the snapshot has.
     pub living: Option<TakeFrom>,
+    /// In place: directories in which everything is as the snapshot has it, which are passed over.
+    pub settled: BTreeSet<Vec<u8>>,
     /// Which entries.
     pub selection: Selection,
     /// Owners.
@@ -114,6 +123,7 @@ impl Options {
             target: target.to_owned(),
             mode: Mode::Fresh,
             living: None,
+            settled: BTreeSet::new(),
             selection: Selection::default(),
             owner: Owner::Number,
             devices: true,
@@ -123,6 +133,11 @@ impl Options {
             sync: false,
             workers: worker_count(),
         }
+    }
+
+    fn is_settled(&self, path: &[u8]) -> bool {
+        let around = memchr::memchr_iter(b'/', path).map(|end| &path[..end]);
+        !self.settled.is_empty() && around.chain([path]).any(|path| self.settled.contains(path))
     }
 }
 

@@ -111,7 +111,12 @@ impl Selection {
 
     /// True if everything is selected.
     pub fn is_everything(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none() && self.spared.is_empty() && self.only.is_none()
+        self.spared.is_empty() && self.is_everything_else()
+    }
+
+    /// True if everything is selected but paths that are spared.
+    pub fn is_everything_else(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none() && self.only.is_none()
     }
 
     /// True if this entry is wanted. Directories that hold wanted entries are made all the same.
@@ -125,7 +130,8 @@ impl Selection {
         self.include.as_ref().is_none_or(hits) && !self.exclude.as_ref().is_some_and(hits)
     }
 
-    fn is_spared(&self, path: &[u8]) -> bool {
+    /// True for a path that is spared, and for what lies below it.
+    pub fn is_spared(&self, path: &[u8]) -> bool {
         let parents = memchr::memchr_iter(b'/', path).map(|end| &path[..end]);
         !self.spared.is_empty() && parents.chain([path]).any(|path| self.spared.contains(path))
     }

@@ -255,7 +255,7 @@ impl<'o> Run<'o, '_> {
         delete: bool,
     ) -> Result<Option<LeftOut>, RestoreError> {
         let selection = &self.options.selection;
-        if !delete || !selection.is_everything() {
+        if !delete || !selection.is_everything_else() {
             return Ok(None);
         }
         if selection.deletes_left_out() {
@@ -295,8 +295,14 @@ impl<'o> Run<'o, '_> {
         placement: &Placement,
         file_name: &[u8],
     ) -> Result<Option<Entry>, RestoreError> {
-        let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
-        entry.path = relocate(entry.path, &placement.subtree);
+        let mut entry = loop {
+            let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
+            entry.path = relocate(entry.path, &placement.subtree);
+            if !self.options.is_settled(&entry.path) {
+                break entry;
+            }
+            self.shared.collector.report().unchanged += 1;
+        };
         if entry.path == ROOT && entry.stat.kind != Type::Dir {
             entry.path = file_name_of(placement, file_name);
         }

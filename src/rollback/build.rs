@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use super::carry::io_error;
 use super::choose::Chosen;
 use super::journal::Kept;
 use super::moment::moment;
@@ -17,6 +18,7 @@ use crate::restore::{
     self, LinkedFile, Loss, Mode, Options, Overwrite, Report, RestoreError, Selection, TakeFrom, Taken,
 };
 use crate::snapshot;
+use crate::sys::btrfs;
 
 /// Builds it. What the live tree has unchanged gets a second name or is copied from there; the rest comes from the repository,
 /// every chunk compared with its hash. All of it is durable when this returns.
@@ -45,6 +47,38 @@ pub fn build(
     exact(&report)?;
     moment("the new tree is built");
     Ok((report.taken, report.linked))
+}
+
+/// Builds it from a copy of the subvolume that the live tree is, in which what differs is brought back and what the snapshot does not
+/// have is removed. All of it is durable when this returns. Live data is there as it was at some moment before.
+///
+/// # Errors
+/// If anything could not be brought back exactly.
+pub fn from_subvolume(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    carried: &[Name],
+    beside: &Path,
+    observer: &dyn Observer,
+) -> Result<Report, RollbackError> {
+    moment("before the subvolume is copied");
+    btrfs::copy(&subject.tree(), beside).map_err(io_error("copy the subvolume to", beside))?;
+    moment("the subvolume is copied");
+    let trusted_before = snapshot::trusted_before(chosen.snapshot.document.started);
+    // asked of the live tree, whose inodes the kernel has at hand: what is untouched there now was so when it was copied
+    let (snapshot, placement) = (&chosen.snapshot, &chosen.placement);
+    let settled = restore::settled(subject.repo, snapshot, placement, &subject.tree(), trusted_before);
+    let settled = settled.map_err(failed)?;
+    let overwrite = Overwrite::IfTouched(trusted_before);
+    let mode = Mode::InPlace { overwrite, delete: true };
+    let selection = Selection::sparing(carried).with_left_out(true);
+    let options = Options { mode, settled, selection, delete_most: true, ..whole(beside) };
+    let placements = std::slice::from_ref(placement);
+    let report = restore::restore(subject.repo, snapshot, placements, &options, observer);
+    let report = report.map_err(failed)?;
+    exact(&report)?;
+    moment("the new tree is built");
+    Ok(report)
 }
 
 /// What became of the files, in words.

@@ -1,10 +1,13 @@
 //! Live data gets its names in another tree too: files by hard links, so that both trees hold the same ones.
 //!
+//! Where the trees are subvolumes of their own, no file can have a name in both: then what changed since one was copied from the
+//! other is copied again, its blocks shared.
+//!
 //! Nothing is ever taken from the tree that has it. So a rollback that ends at any moment loses none of it, and one that
 //! goes back finds what was written meanwhile. Doing it again links only what came up since: it is done once while the
 //! service runs, and once more when it is stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -13,11 +16,17 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
+use super::copy;
 use super::moment::moment;
 use super::types::RollbackError;
 use crate::base::Name;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
+use crate::sys::btrfs;
+
+/// So many seconds after a change a further one shows in an inode's times.
+const SETTLED: i64 = 2;
 
 /// Gives everything at these paths below `from` its names below `to`, in place of what is there. What `from` does not have at
 /// such a path, `to` has not either: the log of a database that was merged since would spoil it.
@@ -25,6 +34,7 @@ use crate::sys::attributes::{Handle, set_xattr, xattrs};
 /// # Errors
 /// If it cannot be done; `from` is as it was.
 pub fn carry(from: &Path, to: &Path, paths: &[Name]) -> Result<(), RollbackError> {
+    let mut carrier = Carrier { split: split(from, to), copies: HashMap::new() };
     for path in paths {
         let relative = Path::new(path.as_os_str());
         let (source, target) = (from.join(relative), to.join(relative));
@@ -39,7 +49,7 @@ pub fn carry(from: &Path, to: &Path, paths: &[Name]) -> Result<(), RollbackError
         let around = to.join(parent);
         let times = fs::symlink_metadata(&around).map_err(io_error("read", &around))?;
         moment("before live data gets its names");
-        follow(&source, &target)?;
+        carrier.follow(&source, &target)?;
         moment("live data has its names");
         set_times_of(&times, &around)?;
     }
@@ -80,7 +90,11 @@ pub fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rol
 pub fn clear(path: &Path) -> Result<(), RollbackError> {
     let removed = match look(path)? {
         None => return Ok(()),
-        Some(found) if found.is_dir() => fs::remove_dir_all(path),
+        // a subvolume goes in one step, if the user may
+        Some(found) if found.is_dir() => match btrfs::subvolume(path) {
+            Ok(Some(_)) if btrfs::remove(path).is_ok() => Ok(()),
+            _ => fs::remove_dir_all(path),
+        },
         Some(_) => fs::remove_file(path),
     };
     moment("something was removed");
@@ -101,38 +115,78 @@ fn make_parents(from: &Path, to: &Path, relative: &Path) -> Result<(), RollbackE
     Ok(())
 }
 
-// Brings `target` to where it has the names that `source` has.
-fn follow(source: &Path, target: &Path) -> Result<(), RollbackError> {
-    let Some(found) = look(source)? else { return clear(target) };
-    let there = look(target)?;
-    if !found.is_dir() {
-        if there.as_ref().is_some_and(|there| same_inode(&found, there)) {
-            return Ok(());
+// When the younger of two subvolumes was made, less what a change may take to show; `None` if they are none.
+fn split(one: &Path, other: &Path) -> Option<(i64, u32)> {
+    let made = |path| btrfs::subvolume(path).ok().flatten().map(|subvolume| subvolume.made);
+    let (seconds, nanos) = made(one)?.max(made(other)?);
+    Some((seconds - SETTLED, nanos))
+}
+
+struct Carrier {
+    // what changed before this, the trees have in common
+    split: Option<(i64, u32)>,
+    // of files with several names: where the copy of each is
+    copies: HashMap<u64, PathBuf>,
+}
+
+impl Carrier {
+    // Brings `target` to where it has what `source` has.
+    fn follow(&mut self, source: &Path, target: &Path) -> Result<(), RollbackError> {
+        let Some(found) = look(source)? else { return clear(target) };
+        let there = look(target)?;
+        if !found.is_dir() {
+            return self.follow_file((source, &found), (target, there.as_ref()));
         }
-        clear(target)?;
-        return match rustix::fs::linkat(CWD, source, CWD, target, AtFlags::empty()) {
-            // a file that its writer removed since it was looked at
-            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(io_error("link to", target)(error.into())),
+        let is_there = there.is_some_and(|there| there.is_dir());
+        if !is_there {
+            clear(target)?;
+            make_directory(source, target)?;
+        }
+        let names = names_of(source)?;
+        if is_there {
+            for name in names_of(target)?.difference(&names) {
+                clear(&target.join(name))?;
+            }
+            give_attributes(source, target)?;
+        }
+        for name in &names {
+            self.follow(&source.join(name), &target.join(name))?;
+        }
+        // making entries changed its time
+        set_times_of(&found, target)
+    }
+
+    fn follow_file(
+        &mut self,
+        (source, found): (&Path, &fs::Metadata),
+        (target, there): (&Path, Option<&fs::Metadata>),
+    ) -> Result<(), RollbackError> {
+        let is_same = there.is_some_and(|there| same_inode(found, there) || self.is_common(found, there));
+        if !is_same {
+            clear(target)?;
+            let linked = self.copies.get(&found.ino()).filter(|_| found.nlink() > 1);
+            let from = linked.map_or(source, PathBuf::as_path);
+            match rustix::fs::linkat(CWD, from, CWD, target, AtFlags::empty()) {
+                // a file that its writer removed since it was looked at
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::XDEV) if self.split.is_some() => copy::copy(source, found, target)?,
+                Err(error) => return Err(io_error("link to", target)(error.into())),
+            }
+        }
+        if self.split.is_some() && found.nlink() > 1 {
+            self.copies.entry(found.ino()).or_insert_with(|| target.to_owned());
+        }
+        Ok(())
+    }
+
+    // In a copy of a subvolume everything has the inode number and the times of what it is a copy of.
+    fn is_common(&self, one: &fs::Metadata, other: &fs::Metadata) -> bool {
+        let state = |of: &fs::Metadata| {
+            (of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()), of.nlink())
         };
+        let changed = (one.ctime(), u32::try_from(one.ctime_nsec()).unwrap_or_default());
+        state(one) == state(other) && self.split.is_some_and(|split| changed < split)
     }
-    let is_there = there.is_some_and(|there| there.is_dir());
-    if !is_there {
-        clear(target)?;
-        make_directory(source, target)?;
-    }
-    let names = names_of(source)?;
-    if is_there {
-        for name in names_of(target)?.difference(&names) {
-            clear(&target.join(name))?;
-        }
-        give_attributes(source, target)?;
-    }
-    for name in &names {
-        follow(&source.join(name), &target.join(name))?;
-    }
-    // making entries changed its time
-    set_times_of(&found, target)
 }
 
 fn names_of(directory: &Path) -> Result<BTreeSet<OsString>, RollbackError> {
@@ -148,10 +202,10 @@ fn make_directory(source: &Path, target: &Path) -> Result<(), RollbackError> {
     set_times_of(&found, target)
 }
 
-// Owner, mode and attributes of a directory.
-fn give_attributes(source: &Path, target: &Path) -> Result<(), RollbackError> {
+// Owner, mode and attributes of a directory or file.
+pub(super) fn give_attributes(source: &Path, target: &Path) -> Result<(), RollbackError> {
     let found = fs::symlink_metadata(source).map_err(io_error("read", source))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |path: &Path| {
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io_error("open", path)(e.into()))
     };

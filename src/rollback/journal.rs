@@ -15,6 +15,7 @@ use crate::base::Name;
 use crate::base::id::SnapshotId;
 use crate::base::time::Timestamp;
 use crate::state::{Lock, State, StateError};
+use crate::sys::btrfs;
 
 const JOURNAL: &str = "rollback.json";
 const LOCK: &str = "rollback.lock";
@@ -170,9 +171,12 @@ impl Journal {
     }
 }
 
-/// The inode of a directory, links not followed.
+/// What tells a directory from its neighbours, links not followed: its inode, or the id of a btrfs subvolume, as the
+/// directories of all of them have the same inode.
 pub fn inode(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir).map(|found| found.ino())
+    let found = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    let subvolume = btrfs::subvolume(path).ok()?;
+    Some(subvolume.map_or(found.ino(), |subvolume| subvolume.id))
 }
 
 /// Held by whoever rolls back.

@@ -11,6 +11,7 @@
 mod build;
 mod carry;
 mod choose;
+mod copy;
 mod exchange;
 mod journal;
 mod linked;

@@ -13,6 +13,7 @@ use crate::base::Name;
 use crate::base::name::compare_paths;
 use crate::plan::{DatabaseKind, Plan};
 use crate::service::Service;
+use crate::sys::btrfs;
 use crate::tree::exclude::{self, Excludes};
 
 /// So many paths are named.
@@ -91,11 +92,15 @@ fn of_tree(root: &Path) -> Vec<Obstacle> {
         return found;
     };
     let parent_shown = Name::from(parent.as_os_str());
+    let subvolume = btrfs::subvolume(root);
     match fs::metadata(parent) {
-        Ok(parent) if parent.dev() != meta.dev() => found.push(in_place(
-            format!("{shown} lies on another file system than {parent_shown}"),
+        Ok(_) if matches!(&subvolume, Ok(Some(found)) if found.has_children) => found.push(in_place(
+            format!("{shown} is a btrfs subvolume with others in it, which a copy of it would not have"),
             "give --in-place",
         )),
+        Ok(parent) if parent.dev() != meta.dev() && !matches!(subvolume, Ok(Some(_))) => found.push(
+            in_place(format!("{shown} lies on another file system than {parent_shown}"), "give --in-place"),
+        ),
         Ok(_) if is_overlay(root) => found.push(in_place(
             format!("{shown} lies on an overlay, where a directory of a lower layer cannot change its name"),
             "give --in-place",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::build;
-use super::carry::{carry, clear};
+use super::carry::{carry, clear, io_error};
 use super::choose::{Chosen, SAFETY_TAG};
 use super::exchange::exchange;
 use super::journal::{Journal, Kept, Stage, Standing, inode};
@@ -23,6 +23,7 @@ use crate::restore::{LinkedFile, Selection};
 use crate::service::Service;
 use crate::snapshot::SnapshotError;
 use crate::state::Lock;
+use crate::sys::btrfs;
 
 /// Passes everything on, and never wants an end: past the stop of the service there is only forward or back.
 struct Resolute<'a>(&'a dyn Observer);
@@ -138,8 +139,8 @@ impl<'a> Run<'a> {
     fn make_ready(&mut self, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
         let beside = self.beside();
         self.phase("build", false);
-        let linked = chosen.map(|chosen| self.build(chosen, &beside)).transpose()?;
         let live = Classes::of(&self.root(), &self.journal.rules)?.carried;
+        let linked = chosen.map(|chosen| self.build(chosen, &live, &beside)).transpose()?;
         if let (Some(chosen), Some(linked)) = (chosen, linked) {
             // live data is in both trees to stay
             self.note_linked(Linked::new(chosen.snapshot.id, linked, &live))?;
@@ -159,8 +160,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn build(&mut self, chosen: &Chosen, beside: &Path) -> Result<Vec<LinkedFile>, RollbackError> {
-        let began = Instant::now();
+    fn build(
+        &mut self,
+        chosen: &Chosen,
+        live: &[Name],
+        beside: &Path,
+    ) -> Result<Vec<LinkedFile>, RollbackError> {
+        let (began, root) = (Instant::now(), self.root());
+        let subvolume = btrfs::subvolume(&root).map_err(io_error("look at the subvolume", &root))?;
+        if subvolume.is_some() {
+            let report = build::from_subvolume(self.subject, chosen, live, beside, self.observer)?;
+            let done = format!(
+                "build the new tree: a copy of the subvolume, in which {} files were brought back and {} entries removed",
+                report.files, report.deleted
+            );
+            self.note_step(&done, began, None);
+            return Ok(Vec::new());
+        }
         let (taken, linked) = build::build(self.subject, chosen, beside, self.observer)?;
         self.note_step(&build::told(&taken, chosen), began, None);
         Ok(linked)

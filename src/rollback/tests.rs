@@ -297,3 +297,30 @@ fn a_name_in_the_tree_is_no_pattern() {
     let read = |name: &str| fs::read_to_string(world.root().join("data").join(name)).unwrap();
     assert_eq!((read("[x]*"), read("x")), ("since then".to_owned(), "then".to_owned()));
 }
+
+#[test]
+fn only_directories_in_which_nothing_changed_are_settled() {
+    let mut world = World::new(false);
+    let root = world.root();
+    for path in ["a/deep/still", "b/changed", "c/more", "d/less", "e/inside", "f"] {
+        fs::create_dir_all(root.join(path)).unwrap();
+        fs::write(root.join(path).join("file"), "x").unwrap();
+    }
+    // so old that its times tell that it did not change
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    fs::write(root.join("b/changed/file"), "y").unwrap();
+    fs::write(root.join("c/more/other"), "x").unwrap();
+    fs::remove_file(root.join("d/less/file")).unwrap();
+    fs::remove_dir_all(root.join("e/inside")).unwrap();
+    fs::set_permissions(root.join("f"), fs::Permissions::from_mode(0o700)).unwrap();
+    let chosen = choose::choose(&world.subject(), Goal::Snapshot(world.to)).unwrap();
+    let settled = |before: i64| {
+        let before = crate::format::manifest::Time(before, 0);
+        let found =
+            crate::restore::settled(&world.repo, &chosen.snapshot, &chosen.placement, &root, before).unwrap();
+        found.into_iter().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(settled(i64::MAX), ["a", "code"]);
+    assert_eq!(settled(0), [""; 0]);
+}

@@ -2,6 +2,7 @@
 //! files by descriptor. Linux only, and only through safe wrappers.
 
 pub mod attributes;
+pub mod btrfs;
 pub mod clock;
 pub mod filter;
 pub mod host;

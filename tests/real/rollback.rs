@@ -369,9 +369,12 @@ fn a_rollback_that_is_taken_back_loses_nothing_that_the_new_service_wrote() {
 
 #[test]
 fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
-    let app = App::small();
+    killed_at_any_moment(&App::small(), if long() { 500 } else { 24 });
+}
+
+/// So many rollbacks, and every fourth time an undo, killed at random instants and brought to an end.
+pub fn killed_at_any_moment(app: &App, rounds: u64) {
     let new = app.print();
-    let rounds = if long() { 500 } else { 24 };
     let (mut olds, mut news, mut state) = (0, 0, 7u64);
     for round in 0..rounds {
         app.change();

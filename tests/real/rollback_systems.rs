@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::env::{Done, have, have_root, run, tool};
-use crate::rollback::App;
+use crate::env::{Done, have, have_root, long, run, tool};
+use crate::rollback::{App, killed_at_any_moment};
 
 /// A file system in an image, mounted; gone when it is dropped.
 struct Mounted {
@@ -77,6 +77,83 @@ fn a_rollback_is_exact_on_each_file_system() {
         let mounted = Mounted::image(kind);
         there_and_back(&App::small_at(&mounted.point.join("app")), shares);
     }
+}
+
+fn subvolume(path: &Path) {
+    run(Command::new("btrfs").args(["subvolume", "create"]).arg(path)).ok();
+}
+
+#[test]
+fn a_subvolume_is_copied_in_one_step_and_exchanged() {
+    if !have_root("mounting") || !have(&["mount", "mkfs.btrfs", "btrfs"]) {
+        return;
+    }
+    let mounted = Mounted::image("btrfs");
+    let root = mounted.point.join("app");
+    subvolume(&root);
+    let app = App::small_at(&root);
+    // times that are younger are not trusted
+    std::thread::sleep(Duration::from_millis(2_100));
+    app.lifeboat(&["snapshot", "-q"]).ok();
+    let before = app.print();
+    app.change();
+    fs::create_dir_all(root.join("cache/deep")).unwrap();
+    fs::write(root.join("cache/deep/made"), "again").unwrap();
+    // with its size and its old time
+    let sly = root.join("code/7.txt");
+    let time = fs::metadata(&sly).unwrap().modified().unwrap();
+    fs::write(&sly, "VERSION ONE of 7\n".repeat(200)).unwrap();
+    fs::File::options().append(true).open(&sly).unwrap().set_modified(time).unwrap();
+    let changed = app.print();
+    // live data of every kind
+    let logs = root.join("logs");
+    fs::write(logs.join("app.log"), "line 1\nline 2\n").unwrap();
+    fs::hard_link(logs.join("app.log"), logs.join("second.log")).unwrap();
+    std::os::unix::fs::symlink("app.log", logs.join("current")).unwrap();
+    run(Command::new("mkfifo").arg(logs.join("pipe"))).ok();
+    run(Command::new("setfattr").args(["-n", "user.kind", "-v", "log"]).arg(logs.join("app.log"))).ok();
+    let live = |dir: &Path| {
+        let list = Command::new("find")
+            .args([".", "-printf", "%p %y %l %m %U %G %s %n %T@\\n"])
+            .current_dir(dir)
+            .output();
+        let attributes = Command::new("getfattr").args(["-d", "app.log"]).current_dir(dir).output();
+        let (mut list, attributes) = (list.unwrap().stdout, attributes.unwrap().stdout);
+        list.extend(attributes);
+        String::from_utf8(list)
+            .unwrap()
+            .lines()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let written = live(&logs);
+    let done = json(&app.lifeboat(&["rollback", "--json"]).ok());
+    let steps = done["record"]["steps"].to_string();
+    assert!(steps.contains("a copy of the subvolume, in which 32 files were brought back"), "{steps}");
+    assert_eq!(app.print(), before);
+    assert_eq!(live(&logs), written);
+    assert!(!root.join("cache").exists(), "programs make it again");
+    fs::write(logs.join("app.log"), "line 3\n").unwrap();
+    fs::remove_file(logs.join("pipe")).unwrap();
+    let written = live(&logs);
+    app.lifeboat(&["undo"]).ok();
+    assert_eq!(app.print(), changed);
+    assert_eq!(live(&logs), written);
+    assert!(root.join("cache/deep/made").exists());
+    app.lifeboat(&["undo"]).ok();
+    assert_eq!(app.print(), before);
+    assert_eq!(live(&logs), written);
+    app.lifeboat(&["undo", "--drop"]).ok();
+    let list = run(Command::new("btrfs").args(["subvolume", "list"]).arg(&mounted.point)).ok().stdout;
+    assert_eq!(list.lines().count(), 1, "{list}");
+
+    killed_at_any_moment(&app, if long() { 100 } else { 8 });
+
+    subvolume(&root.join("code/inner"));
+    let done = app.lifeboat(&["rollback"]).exits(1);
+    assert!(done.stderr.contains("others in it") && done.stderr.contains("--in-place"), "{}", done.stderr);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What a rollback costs against a whole restore of the same snapshot, on file systems of its own.
 
-    rollback_cost.py --lifeboat PROGRAM --corpus TREE [--mutate PROGRAM] [--runs 5] [--size 6G] [--scratch DIR] xfs btrfs ext4
+    rollback_cost.py --lifeboat PROGRAM --corpus TREE [--mutate PROGRAM] [--runs 5] [--size 6G] [--scratch DIR] xfs btrfs btrfs-subvolume ext4
 
-For each file system an image is made and mounted and the corpus copied there. In each run a snapshot is taken, the tree is
+For each file system an image is made and mounted and the corpus copied there, to a directory or to a subvolume. In each run a snapshot is taken, the tree is
 changed, and brought back by `lifeboat rollback`, once with and once without the safety snapshot; then the snapshot is restored to an empty
 directory, and compared. 1 % of the files are changed, in place, at the end or in the middle, by turns; or what MUTATE does, if it is given
 (told the tree, and --seed N). Before each command everything is synced. Prints the medians of wall and CPU time as a table,
@@ -20,7 +20,8 @@ import sys
 import tempfile
 import time
 
-MKFS = {"xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q"], "ext4": ["mkfs.ext4", "-q", "-F"]}
+BTRFS = ["mkfs.btrfs", "-q"]
+MKFS = {"xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"], "btrfs": BTRFS, "btrfs-subvolume": BTRFS, "ext4": ["mkfs.ext4", "-q", "-F"]}
 
 
 class Bench:
@@ -35,6 +36,8 @@ class Bench:
         run([*MKFS[kind], image])
         run(["mount", "-o", "loop", image, self.mount])
         self.app = os.path.join(self.mount, "app")
+        if kind == "btrfs-subvolume":
+            run(["btrfs", "subvolume", "create", self.app])
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LIFEBOAT_")},
             "HOME": place,
@@ -56,7 +59,7 @@ class Bench:
         return done.stdout, wall, cpu
 
     def measure(self):
-        run(["cp", "-a", self.options.corpus, self.app])
+        run(["cp", "-aT", self.options.corpus, self.app])
         with open(os.path.join(self.app, "lifeboat.toml"), "w") as plan:
             plan.write('[app]\nname = "corpus"\n')
         self.call("init", "-q")
