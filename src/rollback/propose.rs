@@ -23,6 +23,7 @@ use crate::format::snapshot::{Database, Document};
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::service::Service;
+use crate::sys::btrfs;
 use crate::sys::host::worker_count;
 use crate::sys::space::space;
 use crate::verify::{self, Depth, Severity};
@@ -69,11 +70,14 @@ pub fn to_snapshot(
     let fetched = compared.bytes;
     let parent = root.parent().unwrap_or(&root);
     let reflink = options.way == Way::Exchange && shares_blocks(parent);
-    // what does not change gets a second name; a directory takes a block
+    let is_copied = options.way == Way::Exchange && matches!(btrfs::subvolume(&root), Ok(Some(_)));
+    // what does not change gets a second name, or comes with the copy of a subvolume; a directory takes a block
     let (directories, changes) = (statistics.directories, compared.counts.total());
     let (room, inodes) = match options.way {
-        Way::InPlace => (fetched, changes),
-        Way::Exchange => (fetched + directories * BLOCK, changes + directories + statistics.others),
+        Way::Exchange if !is_copied => {
+            (fetched + directories * BLOCK, changes + directories + statistics.others)
+        }
+        _ => (fetched, changes),
     };
     stops.extend(no_room(parent, room, inodes));
     let databases = databases(subject, &chosen, options, &mut stops);
@@ -82,6 +86,9 @@ pub fn to_snapshot(
         let link = Name::from(subject.plan.root().as_os_str());
         notes
             .push(format!("{link} is a link: the directory it leads to is brought back, and the link stays"));
+    }
+    if is_copied {
+        notes.push("the tree is a btrfs subvolume: the new one begins as a copy of it".to_owned());
     }
     if Service::of(subject.plan).is_none() {
         notes.push("the plan has no [service]: nothing is stopped and nothing is started".to_owned());

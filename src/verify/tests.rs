@@ -243,6 +243,39 @@ fn check_exact(what: &str, before: &Restorable, after: &Restorable, report: &Rep
     }
 }
 
+/// One bit of each byte, or in a short run of each so many, of every object of a very small repository.
+#[test]
+fn a_bit_that_is_wrong_anywhere_is_found() {
+    let step = if std::env::var_os("LIFEBOAT_TEST_LONG").is_some() { 1 } else { 61 };
+    let (memory, key) = empty();
+    let tree = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        fs::write(tree.path().join("file"), noise(round, 3000)).unwrap();
+        fs::write(tree.path().join("text"), format!("round {round}\n").repeat(200)).unwrap();
+        take(&open_repo(memory.clone()), &key, tree.path());
+    }
+    let before = restorable(&memory);
+    let mut cases = 0;
+    for (object, bytes) in memory.objects() {
+        for at in (0..bytes.len()).step_by(step) {
+            let what = format!("bit {} of byte {at} of {object}", at % 8);
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 1 << (at % 8);
+            let copy = memory.copy();
+            copy.tamper(&object, Some(flipped));
+            cases += 1;
+            let Ok(repo) = Repo::open(Arc::new(copy.clone()), clock()) else { continue };
+            let options = Options { depth: Depth::Deep, workers: 1, ..Default::default() };
+            // an error is found as well
+            if let Ok(report) = verify(&repo, &options, &Quiet) {
+                assert!(!report.problems.is_empty(), "{what}");
+                assert!(restorable(&copy).iter().all(|(path, content)| before[path] == *content), "{what}");
+            }
+        }
+    }
+    assert!(cases * step > 15_000, "{cases}");
+}
+
 #[test]
 fn reading_stored_bytes_finds_damage_of_every_object() {
     let fixture = Fixture::new();

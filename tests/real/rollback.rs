@@ -368,6 +368,19 @@ fn a_rollback_that_is_taken_back_loses_nothing_that_the_new_service_wrote() {
 }
 
 #[test]
+fn a_repository_from_before_a_rollback_is_noticed_by_the_next_command() {
+    let app = App::small();
+    let (repo, old) = (app.env.path("repo"), app.env.path("old"));
+    run(Command::new("cp").arg("-a").arg(&repo).arg(&old)).ok();
+    app.change();
+    app.lifeboat(&["rollback"]).ok();
+    fs::remove_dir_all(&repo).unwrap();
+    fs::rename(&old, &repo).unwrap();
+    let done = app.lifeboat(&["snapshots"]).ok();
+    assert!(done.stderr.contains("older-repository"), "{}", done.stderr);
+}
+
+#[test]
 fn killed_at_any_moment_it_is_the_old_tree_or_the_new_one() {
     killed_at_any_moment(&App::small(), if long() { 500 } else { 24 });
 }

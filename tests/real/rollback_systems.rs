@@ -129,6 +129,8 @@ fn a_subvolume_is_copied_in_one_step_and_exchanged() {
             .collect::<Vec<_>>()
     };
     let written = live(&logs);
+    let dry = app.lifeboat(&["rollback", "--dry-run"]).ok().stdout;
+    assert!(dry.contains("begins as a copy of it"), "{dry}");
     let done = json(&app.lifeboat(&["rollback", "--json"]).ok());
     let steps = done["record"]["steps"].to_string();
     assert!(steps.contains("a copy of the subvolume, in which 32 files were brought back"), "{steps}");

@@ -87,6 +87,7 @@ pub fn run(args: &RollbackArgs, context: &Context) -> Result<Exit, CommandError>
     if args.resume || args.abort {
         let direction = if args.abort { Direction::Revert } else { Direction::Finish };
         let outcome = rollback::resume(&subject, direction, &*context.observer()).map_err(refused)?;
+        context.remember(&desk.repo);
         return told(&outcome, context);
     }
     let goal = match &args.snapshot {
@@ -175,6 +176,7 @@ fn go(
     }
     let outcome = rollback::perform(subject, &proposal, options, &*observer).map_err(refused)?;
     drop(observer);
+    context.remember(subject.repo);
     let exit = told(&outcome, context)?;
     let stands_in_it = std::env::current_dir()
         .is_ok_and(|here| outcome.kept.as_ref().is_some_and(|kept| here.starts_with(kept)));

@@ -155,8 +155,8 @@ impl Context {
         Ok(())
     }
 
-    // What was just written is the newest that this host has seen.
-    fn remember(&self, repo: &Repo) {
+    /// What was just written is the newest that this host has seen.
+    pub fn remember(&self, repo: &Repo) {
         let Some(state) = self.seen_of(repo) else { return };
         match witness::look(repo, Some(&state)) {
             Err(error) => self.not_remembered(&error),

@@ -129,6 +129,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
         run.not_tested.extend(score.unjudged());
     }
     evidence::append(&repo, &key, &mut run)?;
+    context.remember(&repo);
     write_forms(args, &run, &past)?;
     if context.json() {
         context.document(&run)?;

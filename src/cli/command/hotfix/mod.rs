@@ -190,6 +190,7 @@ fn command(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let outcome = guard::hotfix(&desk.subject(context)?, &options, &console, &*observer).map_err(refused)?;
+    context.remember(&desk.repo);
     drop(observer);
     report::outcome(&outcome, &stand, context)
 }
@@ -214,6 +215,7 @@ fn begin(how: &HowArgs, context: &Context) -> Result<Exit, CommandError> {
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let found = guard::begin(&desk.subject(context)?, &options, &console, &*observer).map_err(refused)?;
+    context.remember(&desk.repo);
     drop(observer);
     if found.confirm_until.is_some() {
         leave_watcher(&desk, context)?;
@@ -276,6 +278,7 @@ pub fn confirm(args: &ConfirmArgs, context: &Context) -> Result<Exit, CommandErr
     let observer = context.observer_until(console.stop());
     let how = (args.watch, args.restart);
     let outcome = guard::settle(&desk.subject(context)?, how, &console, &*observer).map_err(refused)?;
+    context.remember(&desk.repo);
     drop(observer);
     report::outcome(&outcome, &stand, context)
 }
@@ -345,6 +348,7 @@ fn resume(context: &Context) -> Result<Exit, CommandError> {
     let console = Console::new(context, &desk.state)?;
     let observer = context.observer_until(console.stop());
     let resumed = guard::resume(&desk.subject(context)?, &console, &*observer).map_err(refused)?;
+    context.remember(&desk.repo);
     drop(observer);
     match resumed {
         Resumed::Nothing => report::nothing(context),

@@ -169,6 +169,7 @@ impl Console for Terminal<'_> {
         if let Err(error) = evidence::append(repo, key, run) {
             self.desk.context.warn("not-recorded", &format!("the logbook could not be written: {error}"));
         }
+        self.desk.context.remember(repo);
     }
 
     fn interrupted(&self) -> bool {
