@@ -13,7 +13,6 @@ mod preflight;
 mod production;
 pub mod recorder;
 mod rehearsal;
-mod remove;
 pub mod sabotage;
 pub mod scratch;
 pub mod self_test;

@@ -9,9 +9,9 @@ use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::DrillError;
-use super::remove::remove_tree;
 use crate::base::time::Timestamp;
 use crate::sys::host::random_hex;
+use crate::tree::remove::remove_tree;
 
 /// What the names of these directories begin with.
 pub const PREFIX: &str = "lifeboat-drill-";

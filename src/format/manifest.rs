@@ -28,6 +28,8 @@ pub const MAX_NAME: usize = 255;
 pub const ROOT: &[u8] = b".";
 const PATH: &[u8] = b"{\"path\":";
 const DATABASE: &[u8] = b",\"database\":true";
+const TORN: &[u8] = b",\"torn\":true";
+const EXACT: &[u8] = b",\"exact\":true";
 const CHUNKS: &[u8] = b",\"chunks\":[";
 
 /// What kind of thing an entry is.
@@ -281,13 +283,13 @@ impl Entry {
             out.push(b']');
         }
         if self.torn {
-            out.extend_from_slice(b",\"torn\":true");
+            out.extend_from_slice(TORN);
         }
         if self.database {
             out.extend_from_slice(DATABASE);
         }
         if self.exact {
-            out.extend_from_slice(b",\"exact\":true");
+            out.extend_from_slice(EXACT);
         }
         for (i, chunk) in self.chunks.iter().enumerate() {
             out.extend_from_slice(if i == 0 { b",\"chunks\":[\"" } else { b",\"" });
@@ -456,6 +458,14 @@ pub fn line_path(line: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
 /// True if an entry's line says that it is a database. Relies on the canonical form; a quote inside of a name is escaped.
 pub fn line_is_database(line: &[u8]) -> bool {
     memchr::memmem::find(line, DATABASE).is_some()
+}
+
+/// True if an entry's line begins with what [`write_stat`] wrote of an entry that is there now, so that nothing that `lstat` tells
+/// has changed, and its content is what the file held then: neither torn, nor the copy of a database with its log.
+pub fn line_is_as_it_was(line: &[u8], expected: &[u8]) -> bool {
+    let rest = line.strip_prefix(expected).filter(|rest| matches!(rest.first(), Some(b',' | b'}')));
+    let has = |key: &[u8]| rest.is_some_and(|rest| memchr::memmem::find(rest, key).is_some());
+    rest.is_some() && !has(TORN) && (!has(DATABASE) || has(EXACT))
 }
 
 /// The chunk ids of an entry's line, found without reading the rest of it. Relies on the

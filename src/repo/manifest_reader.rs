@@ -165,10 +165,20 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
     /// # Errors
     /// As [`Self::next_line`], and if the entry is malformed.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        match self.next_line()? {
-            Some((line, _)) => Ok(Some(Entry::read_line(line)?)),
-            None => Ok(None),
+        self.next_entry_but(|_| false)
+    }
+
+    /// The same, but for those whose path is passed over: they are not read further than that.
+    ///
+    /// # Errors
+    /// As [`Self::next_entry`].
+    pub fn next_entry_but(&mut self, mut passed_over: impl FnMut(&[u8]) -> bool) -> Result<Option<Entry>> {
+        while let Some((line, path)) = self.next_line()? {
+            if !passed_over(&path) {
+                return Ok(Some(Entry::read_line(line)?));
+            }
         }
+        Ok(None)
     }
 }
 

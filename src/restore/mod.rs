@@ -134,11 +134,6 @@ impl Options {
             workers: worker_count(),
         }
     }
-
-    fn is_settled(&self, path: &[u8]) -> bool {
-        let around = memchr::memchr_iter(b'/', path).map(|end| &path[..end]);
-        !self.settled.is_empty() && around.chain([path]).any(|path| self.settled.contains(path))
-    }
 }
 
 /// Why nothing, or not all that could be, was restored.

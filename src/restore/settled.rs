@@ -1,13 +1,17 @@
 //! Directories of a living tree in which nothing changed since a snapshot read them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::tree::{relocate, split};
+use super::tree::split;
 use super::{Placement, RestoreError};
-use crate::format::manifest::{Entry, ROOT, Stat, Time, Type, compare_entries, is_within_subtree};
+use crate::base::name::is_within;
+use crate::format::manifest::{
+    ROOT, Time, Type, compare_entries, is_within_subtree, line_is_as_it_was, write_stat,
+};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
@@ -34,12 +38,49 @@ pub fn settled(
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
     let root = &snapshot.document.roots[placement.root];
     let reader = ManifestReader::starting_at(&mut chunks, &root.manifest, &placement.subtree)?;
-    let mut look = Look { reader, placement, next: None, stack: Vec::new(), trusted_before };
+    let top = &placement.subtree;
+    let mut look = Look { reader, top, next: None, stack: Vec::new(), expected: Vec::new(), trusted_before };
     look.pass()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::open(tree, flags, Mode::empty()).map_err(std::io::Error::from)?;
-    walk(top, &Everything, worker_count(), &mut |visit| look.visit(&visit))?;
+    let living = rustix::fs::open(tree, flags, Mode::empty()).map_err(std::io::Error::from)?;
+    walk(living, &Everything, worker_count(), &mut |visit| look.visit(&visit))?;
     look.finish()
+}
+
+/// Where among these directories somebody is who goes through a manifest.
+pub struct Passed<'s> {
+    directories: &'s BTreeSet<Vec<u8>>,
+    last: RefCell<Vec<u8>>,
+}
+
+impl<'s> Passed<'s> {
+    /// Before the first.
+    pub fn new(directories: &'s BTreeSet<Vec<u8>>) -> Self {
+        Self { directories, last: RefCell::default() }
+    }
+
+    /// True for one of them and for what lies in it, asked in the order of the manifest. `path` is that of the manifest, in
+    /// which `subtree` is what the directories are relative to.
+    pub fn has(&self, path: &[u8], subtree: &[u8]) -> bool {
+        if self.directories.is_empty() {
+            return false;
+        }
+        let below = match subtree {
+            ROOT => Some(path),
+            top => path.strip_prefix(top).and_then(|path| path.strip_prefix(b"/")),
+        };
+        let Some(path) = below else { return false };
+        let mut last = self.last.borrow_mut();
+        if !last.is_empty() && is_within(path, &last) {
+            return true;
+        }
+        let is_one = self.directories.contains(path);
+        if is_one {
+            last.clear();
+            last.extend_from_slice(path);
+        }
+        is_one
+    }
 }
 
 /// Leaves these directories out of a walk.
@@ -61,24 +102,39 @@ struct Directory {
 
 struct Look<'l, 'a, 'r> {
     reader: ManifestReader<'a, 'r>,
-    placement: &'l Placement,
-    next: Option<Entry>,
+    // what of the manifest the tree is
+    top: &'l [u8],
+    // path in the manifest and line
+    next: Option<(Vec<u8>, Vec<u8>)>,
     // the directories around the place where the walk is
     stack: Vec<Directory>,
+    expected: Vec<u8>,
     trusted_before: Time,
 }
 
 impl Look<'_, '_, '_> {
     fn pass(&mut self) -> Result<(), RestoreError> {
-        let top = &self.placement.subtree;
-        let next = self.reader.next_entry()?.filter(|entry| is_within_subtree(&entry.path, top));
-        self.next = next.map(|entry| Entry { path: relocate(entry.path.clone(), top), ..entry });
+        let next = self.reader.next_line()?.filter(|(_, path)| is_within_subtree(path, self.top));
+        match (next, &mut self.next) {
+            (Some((line, path)), Some(last)) => {
+                last.0.clear();
+                last.0.extend_from_slice(&path);
+                last.1.clear();
+                last.1.extend_from_slice(line);
+            }
+            (next, last) => *last = next.map(|(line, path)| (path.into_owned(), line.to_vec())),
+        }
         Ok(())
     }
 
     fn visit(&mut self, visit: &Visit<'_>) -> Result<(), RestoreError> {
+        let path = match (self.top, visit.path) {
+            (ROOT, path) => path.to_vec(),
+            (top, ROOT) => top.to_vec(),
+            (top, path) => [top, b"/", path].concat(),
+        };
         // what comes before is not there
-        while self.next.as_ref().is_some_and(|next| compare_entries(&next.path, visit.path).is_lt()) {
+        while self.next.as_ref().is_some_and(|next| compare_entries(&next.0, &path).is_lt()) {
             self.unsettle();
             self.pass()?;
         }
@@ -86,25 +142,21 @@ impl Look<'_, '_, '_> {
         while self.stack.last().is_some_and(|last| Some(&last.path[..]) != parent) {
             self.close();
         }
-        let known = self.next.take_if(|next| next.path == visit.path);
         let live = &visit.item.live.stat;
-        let same = known.as_ref().is_some_and(|entry| self.is_untouched(entry, live));
         if live.kind == Type::Dir {
             let path = visit.path.to_vec();
             self.stack.push(Directory { path, is_settled: true, settled: Vec::new() });
         }
-        if !same || !visit.problems.is_empty() {
+        let is_known = self.next.as_ref().is_some_and(|next| next.0 == path);
+        self.expected.clear();
+        write_stat(&mut self.expected, &path, live);
+        let line = self.next.as_ref().filter(|_| is_known).map(|next| &next.1[..]);
+        let is_untouched = live.ctime < self.trusted_before
+            && line.is_some_and(|line| line_is_as_it_was(line, &self.expected));
+        if !is_untouched || !visit.problems.is_empty() {
             self.unsettle();
         }
-        if known.is_some() { self.pass() } else { Ok(()) }
-    }
-
-    fn is_untouched(&self, entry: &Entry, live: &Stat) -> bool {
-        let kept = &entry.stat;
-        let state = |of: &Stat| (of.kind, of.mode, of.uid, of.gid, of.mtime, of.ctime, of.inode);
-        let size_fits = kept.kind != Type::File || kept.size == live.size;
-        let holds = !entry.torn && (!entry.database || entry.exact);
-        state(kept) == state(live) && size_fits && holds && kept.ctime < self.trusted_before
+        if is_known { self.pass() } else { Ok(()) }
     }
 
     fn unsettle(&mut self) {

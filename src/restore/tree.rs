@@ -18,6 +18,7 @@ use super::merge::Doomed;
 use super::own::{Own, identity};
 use super::report::{Collector, Report};
 use super::seal;
+use super::settled::Passed;
 use super::spare::LeftOut;
 use super::worker::{Workers, put_over, temporary_name};
 use super::{Mode, Options, Placement, RestoreError};
@@ -68,6 +69,7 @@ pub struct Run<'o, 'j> {
     // files that the living tree turned out not to have
     declined: Receiver<Arc<FileTarget<'o>>>,
     batch: Batch<'o>,
+    settled: Passed<'o>,
     links: Vec<Link<'o>>,
     // by the path in the manifest's root, of the first name of an inode that is restored
     leaders: HashMap<Vec<u8>, Leader>,
@@ -133,6 +135,7 @@ pub fn run(
             there: 0,
             jobs: &sender,
             declined,
+            settled: Passed::new(&options.settled),
             batch: Batch::default(),
             links: Vec::new(),
             leaders: HashMap::new(),
@@ -295,14 +298,8 @@ impl<'o> Run<'o, '_> {
         placement: &Placement,
         file_name: &[u8],
     ) -> Result<Option<Entry>, RestoreError> {
-        let mut entry = loop {
-            let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
-            entry.path = relocate(entry.path, &placement.subtree);
-            if !self.options.is_settled(&entry.path) {
-                break entry;
-            }
-            self.shared.collector.report().unchanged += 1;
-        };
+        let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
+        entry.path = relocate(entry.path, &placement.subtree);
         if entry.path == ROOT && entry.stat.kind != Type::Dir {
             entry.path = file_name_of(placement, file_name);
         }
@@ -479,8 +476,27 @@ impl<'o> Run<'o, '_> {
         reader: &mut ManifestReader<'_, '_>,
         placement: &Placement,
     ) -> Result<Option<Entry>, RestoreError> {
+        let mut unchanged = 0;
+        let mut is_settled = |path: &[u8]| {
+            let is_settled = self.settled.has(path, &placement.subtree);
+            unchanged += u64::from(is_settled);
+            is_settled
+        };
+        let next = self.next_entry_but(reader, placement, &mut is_settled);
+        if unchanged > 0 {
+            self.shared.collector.report().unchanged += unchanged;
+        }
+        next
+    }
+
+    fn next_entry_but(
+        &self,
+        reader: &mut ManifestReader<'_, '_>,
+        placement: &Placement,
+        passed_over: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Entry>, RestoreError> {
         loop {
-            match reader.next_entry() {
+            match reader.next_entry_but(&mut *passed_over) {
                 Ok(None) => return Ok(None),
                 Ok(Some(entry))
                     if placement.subtree == ROOT || is_within_subtree(&entry.path, &placement.subtree) =>

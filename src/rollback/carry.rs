@@ -24,6 +24,7 @@ use super::types::RollbackError;
 use crate::base::Name;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
 use crate::sys::btrfs;
+use crate::tree::remove::remove_tree;
 
 /// So many seconds after a change a further one shows in an inode's times.
 const SETTLED: i64 = 2;
@@ -93,7 +94,7 @@ pub fn clear(path: &Path) -> Result<(), RollbackError> {
         // a subvolume goes in one step, if the user may
         Some(found) if found.is_dir() => match btrfs::subvolume(path) {
             Ok(Some(_)) if btrfs::remove(path).is_ok() => Ok(()),
-            _ => fs::remove_dir_all(path),
+            _ => remove_tree(path),
         },
         Some(_) => fs::remove_file(path),
     };

@@ -1,4 +1,4 @@
-//! Removing a copy: by descriptor, never through a link, never into what is mounted there, and by several threads, for
+//! Removing a tree: by descriptor, never through a link, never into what is mounted there, and by several threads, for
 //! a copy has as many files as the application (26,000 files of ext4: 0.35 s by two threads, 0.72 s by one).
 
 use std::ffi::OsStr;
@@ -160,8 +160,10 @@ impl Removal {
             if is_dir(fd, &name, kind)? {
                 inside.push(Arc::new(Directory::new(Some(Arc::clone(directory)), &name)));
             } else {
-                rustix::fs::unlinkat(fd, &name[..], AtFlags::empty())
-                    .map_err(|error| named(&name, error.into()))?;
+                match rustix::fs::unlinkat(fd, &name[..], AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(named(&name, error.into())),
+                }
             }
         }
         if !inside.is_empty() {
