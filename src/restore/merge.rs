@@ -77,7 +77,7 @@ impl<'o> Run<'o, '_> {
         if let Ok(fd) = base.fd() {
             let root = fd.try_clone_to_owned()?;
             let workers = self.options.workers;
-            let unsettled = Unsettled(&self.options.settled);
+            let unsettled = Unsettled(Arc::clone(&self.settled.directories));
             walk(root, &unsettled, workers, &mut |visit| {
                 self.visit(&mut merge, reader, placement, file_name, visit)
             })?;

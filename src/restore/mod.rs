@@ -24,7 +24,6 @@ mod tree;
 mod unlike;
 mod worker;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +39,7 @@ use crate::sys::host::worker_count;
 pub use living::{LinkedFile, TakeFrom, Taken, touched};
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
-pub use settled::settled;
+pub use settled::{Twin, settled};
 pub use unlike::unlike;
 
 /// What happens to files that are there already.
@@ -95,8 +94,8 @@ pub struct Options {
     pub mode: Mode,
     /// A living tree, of which files are taken over that have what the snapshot has.
     pub living: Option<TakeFrom>,
-    /// In place: directories in which everything is as the snapshot has it, which are passed over.
-    pub settled: BTreeSet<Vec<u8>>,
+    /// In place: the target is a copy of this tree, of a moment, inodes and times included.
+    pub twin: Option<Twin>,
     /// Which entries.
     pub selection: Selection,
     /// Owners.
@@ -123,7 +122,7 @@ impl Options {
             target: target.to_owned(),
             mode: Mode::Fresh,
             living: None,
-            settled: BTreeSet::new(),
+            twin: None,
             selection: Selection::default(),
             owner: Owner::Number,
             devices: true,
@@ -190,7 +189,9 @@ pub fn restore(
 ) -> Result<Report, RestoreError> {
     let loaded = repo.load(Condemned::Use)?;
     observer.event(Event::Started { step: Step::Restore, bytes: None });
-    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
+    // the manifest is gone through twice where there is a twin
+    let frames = if options.twin.is_some() { 32 } else { 4 };
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, frames)?;
     let mut run = |options: &Options, observer: &dyn Observer| {
         tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer)
     };

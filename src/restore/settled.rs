@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -10,35 +11,38 @@ use super::tree::split;
 use super::{Placement, RestoreError};
 use crate::base::name::is_within;
 use crate::format::manifest::{
-    ROOT, Time, Type, compare_entries, is_within_subtree, line_is_as_it_was, write_stat,
+    List, ROOT, Time, Type, compare_entries, is_within_subtree, line_is_as_it_was, write_stat,
 };
-use crate::repo::Repo;
-use crate::repo::documents::Snapshot;
-use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
 use crate::sys::host::worker_count;
 use crate::tree::walk::{Choice, Everything, Filter, Item, Visit, walk};
 
-/// The topmost directories below `tree`, relative to it, of which everything is there that the snapshot has, nothing else, and all of it
-/// untouched by what `lstat` says; and changed for the last time before `trusted_before`. Never the tree itself.
+/// A living tree of which the target is a copy.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// The tree. It may have changed since, but not before.
+    pub tree: PathBuf,
+    /// What changed later than this may have changed again since the snapshot read it, without a trace.
+    pub trusted_before: Time,
+}
+
+/// The topmost directories below a tree, relative to it, of which everything is there that the snapshot has, nothing else, and all of it
+/// untouched by what `lstat` says, and changed for the last time long enough ago. Never the tree itself.
 ///
 /// A change shows in the inode's time for good. So what is settled now was so at each moment since the snapshot.
 ///
 /// # Errors
 /// If the manifest or the tree cannot be read.
 pub fn settled(
-    repo: &Repo,
-    snapshot: &Snapshot,
+    chunks: &mut ChunkReader<'_>,
+    manifest: &List,
     placement: &Placement,
-    tree: &Path,
-    trusted_before: Time,
+    twin: &Twin,
 ) -> Result<BTreeSet<Vec<u8>>, RestoreError> {
-    let loaded = repo.load(Condemned::Use)?;
-    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
-    let root = &snapshot.document.roots[placement.root];
-    let reader = ManifestReader::starting_at(&mut chunks, &root.manifest, &placement.subtree)?;
-    let top = &placement.subtree;
+    let Twin { tree, trusted_before } = twin;
+    let reader = ManifestReader::starting_at(chunks, manifest, &placement.subtree)?;
+    let (top, trusted_before) = (&placement.subtree[..], *trusted_before);
     let mut look = Look { reader, top, next: None, stack: Vec::new(), expected: Vec::new(), trusted_before };
     look.pass()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -48,15 +52,17 @@ pub fn settled(
 }
 
 /// Where among these directories somebody is who goes through a manifest.
-pub struct Passed<'s> {
-    directories: &'s BTreeSet<Vec<u8>>,
+#[derive(Default)]
+pub struct Passed {
+    /// Which they are.
+    pub directories: Arc<BTreeSet<Vec<u8>>>,
     last: RefCell<Vec<u8>>,
 }
 
-impl<'s> Passed<'s> {
+impl Passed {
     /// Before the first.
-    pub fn new(directories: &'s BTreeSet<Vec<u8>>) -> Self {
-        Self { directories, last: RefCell::default() }
+    pub fn new(directories: BTreeSet<Vec<u8>>) -> Self {
+        Self { directories: Arc::new(directories), last: RefCell::default() }
     }
 
     /// True for one of them and for what lies in it, asked in the order of the manifest. `path` is that of the manifest, in
@@ -84,9 +90,9 @@ impl<'s> Passed<'s> {
 }
 
 /// Leaves these directories out of a walk.
-pub struct Unsettled<'s>(pub &'s BTreeSet<Vec<u8>>);
+pub struct Unsettled(pub Arc<BTreeSet<Vec<u8>>>);
 
-impl Filter for Unsettled<'_> {
+impl Filter for Unsettled {
     fn choose(&self, path: &[u8], item: &Item) -> Choice {
         let is_settled = item.live.stat.kind == Type::Dir && self.0.contains(path);
         if is_settled { Choice::Skip } else { Choice::Take }

@@ -18,7 +18,7 @@ use super::merge::Doomed;
 use super::own::{Own, identity};
 use super::report::{Collector, Report};
 use super::seal;
-use super::settled::Passed;
+use super::settled::{Passed, settled};
 use super::spare::LeftOut;
 use super::worker::{Workers, put_over, temporary_name};
 use super::{Mode, Options, Placement, RestoreError};
@@ -69,7 +69,8 @@ pub struct Run<'o, 'j> {
     // files that the living tree turned out not to have
     declined: Receiver<Arc<FileTarget<'o>>>,
     batch: Batch<'o>,
-    settled: Passed<'o>,
+    /// What is passed over.
+    pub settled: Passed,
     links: Vec<Link<'o>>,
     // by the path in the manifest's root, of the first name of an inode that is restored
     leaders: HashMap<Vec<u8>, Leader>,
@@ -135,7 +136,7 @@ pub fn run(
             there: 0,
             jobs: &sender,
             declined,
-            settled: Passed::new(&options.settled),
+            settled: Passed::default(),
             batch: Batch::default(),
             links: Vec::new(),
             leaders: HashMap::new(),
@@ -228,6 +229,9 @@ impl<'o> Run<'o, '_> {
             self.leaders.clear();
             self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
             let placement = &placed(placement, root, chunks);
+            if let Some(twin) = &self.options.twin {
+                self.settled = Passed::new(settled(chunks, &root.manifest, placement, twin)?);
+            }
             let reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
             let mut reader = match reader {
                 Ok(reader) => reader,

@@ -15,7 +15,7 @@ use super::types::{RollbackError, Subject};
 use crate::base::Name;
 use crate::base::event::Observer;
 use crate::restore::{
-    self, LinkedFile, Loss, Mode, Options, Overwrite, Report, RestoreError, Selection, TakeFrom, Taken,
+    self, LinkedFile, Loss, Mode, Options, Overwrite, Report, RestoreError, Selection, TakeFrom, Taken, Twin,
 };
 use crate::snapshot;
 use crate::sys::btrfs;
@@ -65,16 +65,14 @@ pub fn from_subvolume(
     btrfs::copy(&subject.tree(), beside).map_err(io_error("copy the subvolume to", beside))?;
     moment("the subvolume is copied");
     let trusted_before = snapshot::trusted_before(chosen.snapshot.document.started);
-    // asked of the live tree, whose inodes the kernel has at hand: what is untouched there now was so when it was copied
-    let (snapshot, placement) = (&chosen.snapshot, &chosen.placement);
-    let settled = restore::settled(subject.repo, snapshot, placement, &subject.tree(), trusted_before);
-    let settled = settled.map_err(failed)?;
+    // the live tree's inodes the kernel has at hand: what is untouched there now was so when it was copied
+    let twin = Some(Twin { tree: subject.tree(), trusted_before });
     let overwrite = Overwrite::IfTouched(trusted_before);
     let mode = Mode::InPlace { overwrite, delete: true };
     let selection = Selection::sparing(carried).with_left_out(true);
-    let options = Options { mode, settled, selection, delete_most: true, ..whole(beside) };
-    let placements = std::slice::from_ref(placement);
-    let report = restore::restore(subject.repo, snapshot, placements, &options, observer);
+    let options = Options { mode, twin, selection, delete_most: true, ..whole(beside) };
+    let placements = std::slice::from_ref(&chosen.placement);
+    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
     let report = report.map_err(failed)?;
     exact(&report)?;
     moment("the new tree is built");

@@ -6,16 +6,16 @@ use super::run::Run;
 use super::types::{Ended, Outcome, Way};
 use crate::base::id::SnapshotId;
 use crate::drill::facts;
-use crate::evidence::{self, Cleanup, Evidence, Kind, Measured, Seconds};
+use crate::evidence::{self, Cleanup, Evidence, Kind, Measured, Seconds, Tool};
 
 /// Writes the record, and says what came of it.
-pub fn outcome(run: &Run<'_>, ended: Ended) -> Outcome {
+pub fn outcome(run: &Run<'_>, ended: Ended, tool: Tool) -> Outcome {
     let is_done = ended == Ended::Done;
     let (before, snapshot) = (run.journal.safety, run.journal.snapshot);
     let after = if is_done { snapshot } else { None };
     let kept =
         (is_done && run.journal.way == Way::Exchange).then(|| PathBuf::from(run.journal.beside.as_os_str()));
-    let mut evidence = of(run, &ended, after);
+    let mut evidence = Evidence { tool, ..of(run, &ended, after) };
     let recorded = evidence::append(run.subject.repo, run.subject.key, &mut evidence);
     let not_recorded = recorded.err().map(|error| error.to_string());
     Outcome { ended, evidence, not_recorded, before, after, downtime: run.downtime, kept }
@@ -46,7 +46,6 @@ fn of(run: &Run<'_>, ended: &Ended, after: Option<SnapshotId>) -> Evidence {
         app: subject.plan.name(),
         scenario: format!("{what}{reason}{how}"),
         finished: subject.repo.clock().now(),
-        tool: facts::tool(&subject.program),
         host: facts::host(),
         operator: facts::operator(subject.sudo_user.clone()),
         config_sha256: subject.plan_sha256.clone(),

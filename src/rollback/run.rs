@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::build;
@@ -15,10 +16,12 @@ use super::save::save;
 use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::error::causes;
-use crate::base::event::{Event, Observer, Step};
+use crate::base::event::{Event, Observer, Silent, Step};
+use crate::base::id::SnapshotId;
 use crate::check::{self, Check};
+use crate::drill::facts;
 use crate::drill::recorder::{Recorder, Result as StepResult};
-use crate::evidence::Outcome as StepOutcome;
+use crate::evidence::{Outcome as StepOutcome, Tool};
 use crate::restore::{LinkedFile, Selection};
 use crate::service::Service;
 use crate::snapshot::SnapshotError;
@@ -38,6 +41,15 @@ impl Observer for Resolute<'_> {
     }
 }
 
+// The safety snapshot.
+fn saved(subject: &Subject<'_>, run_id: &str, observer: &dyn Observer) -> Result<SnapshotId, RollbackError> {
+    save(subject, SAFETY_TAG, &format!("before the rollback {run_id}"), observer).map_err(|error| match error
+    {
+        SnapshotError::Interrupted => RollbackError::Interrupted,
+        other => RollbackError::Safety(other),
+    })
+}
+
 /// A rollback under way.
 pub struct Run<'a> {
     pub(super) subject: &'a Subject<'a>,
@@ -52,12 +64,15 @@ pub struct Run<'a> {
     pub(super) downtime: Option<Duration>,
     // it was cut off before, and somebody else goes on
     pub(super) resumed: bool,
+    // this program, which is hashed meanwhile
+    tool: Option<JoinHandle<Tool>>,
     _lock: Lock,
 }
 
 impl<'a> Run<'a> {
     /// One whose journal this is.
     pub fn new(subject: &'a Subject<'a>, journal: Journal, lock: Lock, observer: &'a dyn Observer) -> Self {
+        let program = subject.program.clone();
         let service = Service::of(subject.plan).map(|service| service.remembering(subject.state.clone()));
         Self {
             subject,
@@ -70,6 +85,7 @@ impl<'a> Run<'a> {
             stopped: None,
             downtime: None,
             resumed: false,
+            tool: std::thread::Builder::new().spawn(move || facts::tool(&program)).ok(),
             _lock: lock,
         }
     }
@@ -113,25 +129,43 @@ impl<'a> Run<'a> {
 
     // Everything that can be done while the service runs.
     fn prepare(&mut self, options: &Options, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
-        if options.safety {
+        let is_exchange = self.journal.way == Way::Exchange;
+        // what is built in a copy of a subvolume touches nothing of the live tree: both at once
+        let both = options.safety && is_exchange && matches!(btrfs::subvolume(&self.root()), Ok(Some(_)));
+        if options.safety && !both {
             self.phase("safety snapshot", false);
             let began = Instant::now();
-            let reason = format!("before the rollback {}", self.journal.run_id);
-            let id = save(self.subject, SAFETY_TAG, &reason, self.observer).map_err(|error| match error {
-                SnapshotError::Interrupted => RollbackError::Interrupted,
-                other => RollbackError::Safety(other),
-            })?;
-            self.journal.safety = Some(id);
-            self.note_step(&format!("snapshot {} of how it was", id.short()), began, None);
+            let saved = saved(self.subject, &self.journal.run_id, self.observer);
+            self.note_saved(saved, began)?;
         }
-        if self.journal.way == Way::Exchange {
+        if both {
+            let (began, subject, run_id) = (Instant::now(), self.subject, self.journal.run_id.clone());
+            let quiet = Silent(self.observer);
+            let (saved, ready) = std::thread::scope(|scope| {
+                let saving = scope.spawn(|| saved(subject, &run_id, &quiet));
+                let ready = self.make_ready(chosen);
+                (saving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ready)
+            });
+            self.note_saved(saved, began)?;
+            ready?;
+        } else if is_exchange {
             self.make_ready(chosen)?;
-        } else {
-            self.journal.write(self.subject.state)?;
         }
+        self.journal.write(self.subject.state)?;
         if self.observer.interrupted() {
             return Err(RollbackError::Interrupted);
         }
+        Ok(())
+    }
+
+    fn note_saved(
+        &mut self,
+        saved: Result<SnapshotId, RollbackError>,
+        began: Instant,
+    ) -> Result<(), RollbackError> {
+        let id = saved?;
+        self.journal.safety = Some(id);
+        self.note_step(&format!("snapshot {} of how it was", id.short()), began, None);
         Ok(())
     }
 
@@ -505,7 +539,9 @@ impl<'a> Run<'a> {
         self.clear_fetched();
         let is_broken = matches!(ended, Ended::Broken { .. });
         // cut off between the two, it is recorded once more: better than not at all
-        let mut outcome = super::record::outcome(&self, ended);
+        let tool = self.tool.take().and_then(|tool| tool.join().ok());
+        let tool = tool.unwrap_or_else(|| facts::tool(&self.subject.program));
+        let mut outcome = super::record::outcome(&self, ended, tool);
         if !is_broken && let Err(error) = Journal::close(self.subject.state) {
             let note = format!("it is over, and the journal could not be removed: {error}");
             outcome.evidence.deviations.push(note);

@@ -53,6 +53,7 @@ pub struct World {
     pub round: Cell<usize>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a switch for developers")]
 fn is_subvolume() -> bool {
     std::env::var_os("LIFEBOAT_TEST_SUBVOLUME").is_some()
 }
@@ -327,9 +328,13 @@ fn only_directories_in_which_nothing_changed_are_settled() {
     fs::set_permissions(root.join("f"), fs::Permissions::from_mode(0o700)).unwrap();
     let chosen = choose::choose(&world.subject(), Goal::Snapshot(world.to)).unwrap();
     let settled = |before: i64| {
-        let before = crate::format::manifest::Time(before, 0);
-        let found =
-            crate::restore::settled(&world.repo, &chosen.snapshot, &chosen.placement, &root, before).unwrap();
+        let trusted_before = crate::format::manifest::Time(before, 0);
+        let loaded = world.repo.load(crate::repo::load::Condemned::Use).unwrap();
+        let store = world.repo.store();
+        let mut chunks = crate::repo::reader::ChunkReader::new(store, &loaded.index, 4).unwrap();
+        let manifest = &chosen.snapshot.document.roots[chosen.placement.root].manifest;
+        let twin = crate::restore::Twin { tree: root.clone(), trusted_before };
+        let found = crate::restore::settled(&mut chunks, manifest, &chosen.placement, &twin).unwrap();
         found.into_iter().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(settled(i64::MAX), ["a", "code"]);

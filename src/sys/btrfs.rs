@@ -143,7 +143,8 @@ pub fn copy(of: &Path, to: &Path) -> io::Result<()> {
         name: padded(name)?,
     };
     // SAFETY: the request reads the structure that the kernel's header gives for it, and `of` is open until it returns
-    Ok(unsafe { ioctl(&parent, Setter::<SNAPSHOT, Wanted>::new(wanted))? })
+    unsafe { ioctl(&parent, Setter::<SNAPSHOT, Wanted>::new(wanted))? };
+    Ok(())
 }
 
 /// Removes a subvolume with all that is in it, in one step.
@@ -154,7 +155,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
     let (parent, name) = place(path)?;
     let named = Named { fd: 0, name: padded(name)? };
     // SAFETY: as above
-    Ok(unsafe { ioctl(&parent, Setter::<DESTROY, Named>::new(named))? })
+    unsafe { ioctl(&parent, Setter::<DESTROY, Named>::new(named))? };
+    Ok(())
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -245,6 +245,7 @@ fn check_exact(what: &str, before: &Restorable, after: &Restorable, report: &Rep
 
 /// One bit of each byte, or in a short run of each so many, of every object of a very small repository.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a switch for developers")]
 fn a_bit_that_is_wrong_anywhere_is_found() {
     let step = if std::env::var_os("LIFEBOAT_TEST_LONG").is_some() { 1 } else { 61 };
     let (memory, key) = empty();

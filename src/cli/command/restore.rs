@@ -1,6 +1,5 @@
 //! `restore`: bring a snapshot, or part of it, back.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -174,7 +173,7 @@ fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
         target: absolute(&args.target)?,
         mode: if args.in_place { Mode::InPlace { overwrite, delete: args.delete } } else { Mode::Fresh },
         living: None,
-        settled: BTreeSet::new(),
+        twin: None,
         selection,
         owner: match args.owner {
             How::Number => Owner::Number,
