@@ -85,7 +85,7 @@ fn subvolume(path: &Path) {
 
 #[test]
 fn a_subvolume_is_copied_in_one_step_and_exchanged() {
-    if !have_root("mounting") || !have(&["mount", "mkfs.btrfs", "btrfs"]) {
+    if !have_root("mounting") || !have(&["mount", "mkfs.btrfs", "btrfs", "setfattr", "getfattr"]) {
         return;
     }
     let mounted = Mounted::image("btrfs");
