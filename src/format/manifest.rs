@@ -354,6 +354,9 @@ impl Entry {
 
     fn check_by_type(&self) -> Result<(), &'static str> {
         let is = |kind| self.stat.kind == kind;
+        if self.stat.size > 0 && !is(Type::File) && !is(Type::Symlink) {
+            return Err("only files and symlinks have a size");
+        }
         if is(Type::Symlink) != self.target.is_some() {
             return Err("symlinks, and only they, have a target");
         }
@@ -792,6 +795,15 @@ mod tests {
             assert_ne!(other, line);
             assert!(Entry::read_line(other.as_bytes()).is_err(), "{other}");
         }
+    }
+
+    // found by fuzzing: what is written of it would be another line
+    #[test]
+    fn a_directory_with_a_size_is_refused() {
+        let line = r#"{"path":"d","type":"dir","mode":"755","uid":0,"gid":0,"mtime":[1,2]}"#;
+        assert!(Entry::read_line(line.as_bytes()).is_ok());
+        let line = line.replace(r#","mtime""#, r#","size":7,"mtime""#);
+        assert!(Entry::read_line(line.as_bytes()).is_err());
     }
 
     // found by the property test of the decoders: a key that a later version may add
