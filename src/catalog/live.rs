@@ -21,7 +21,7 @@ use super::readers::{Asked, Difference, Found, Pair, serve};
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::name::Name;
 use crate::database::sqlite;
-use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, write_stat};
+use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, line_says, write_stat};
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
 use crate::sys::names::Names;
@@ -364,8 +364,7 @@ impl Side<'_, '_, '_> {
         if is_database {
             self.database = Some(path.clone());
         }
-        let rest = line.strip_prefix(&self.expected[..]).and_then(|rest| rest.first());
-        if !matches!(rest, Some(b',' | b'}')) {
+        if !line_says(line, &self.expected) {
             let old = Entry::read_line(line).map_err(RepoError::from)?;
             self.compare(old, &visit, path)?;
         } else if is_database {

@@ -183,7 +183,7 @@ fn write_time(out: &mut Vec<u8>, key: &str, time: Time) {
 }
 
 /// Writes the beginning of an entry's line: all that `lstat` says. If a line of an earlier
-/// manifest begins with these bytes and goes on with `,` or `}`, nothing has changed.
+/// manifest begins with these bytes and goes on with `,` or `}`, nothing has changed: [`line_says`].
 pub fn write_stat(out: &mut Vec<u8>, path: &[u8], stat: &Stat) {
     out.extend_from_slice(b"{\"path\":");
     write_json(out, path);
@@ -463,12 +463,20 @@ pub fn line_is_database(line: &[u8]) -> bool {
     memchr::memmem::find(line, DATABASE).is_some()
 }
 
-/// True if an entry's line begins with what [`write_stat`] wrote of an entry that is there now, so that nothing that `lstat` tells
-/// has changed, and its content is what the file held then: neither torn, nor the copy of a database with its log.
-pub fn line_is_as_it_was(line: &[u8], expected: &[u8]) -> bool {
-    let rest = line.strip_prefix(expected).filter(|rest| matches!(rest.first(), Some(b',' | b'}')));
-    let has = |key: &[u8]| rest.is_some_and(|rest| memchr::memmem::find(rest, key).is_some());
-    rest.is_some() && !has(TORN) && (!has(DATABASE) || has(EXACT))
+/// True if an entry's line says exactly what [`write_stat`] wrote of an entry that is there now: nothing that `lstat` tells has
+/// changed.
+pub fn line_says(line: &[u8], expected: &[u8]) -> bool {
+    matches!(line.strip_prefix(expected).and_then(|rest| rest.first()), Some(b',' | b'}'))
+}
+
+/// True if an entry's line says that the file never held still. Relies on the canonical form, as [`line_is_database`] does.
+pub fn line_is_torn(line: &[u8]) -> bool {
+    memchr::memmem::find(line, TORN).is_some()
+}
+
+/// True if an entry's line is of a database that is not the bytes of its file: its log was merged into the copy.
+pub fn line_is_merged(line: &[u8]) -> bool {
+    line_is_database(line) && memchr::memmem::find(line, EXACT).is_none()
 }
 
 /// The chunk ids of an entry's line, found without reading the rest of it. Relies on the

@@ -11,7 +11,8 @@ use super::tree::split;
 use super::{Placement, RestoreError};
 use crate::base::name::is_within;
 use crate::format::manifest::{
-    List, ROOT, Time, Type, compare_entries, is_within_subtree, line_is_as_it_was, write_stat,
+    List, ROOT, Time, Type, compare_entries, is_within_subtree, line_is_merged, line_is_torn, line_says,
+    write_stat,
 };
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
@@ -158,7 +159,9 @@ impl Look<'_, '_, '_> {
         write_stat(&mut self.expected, &path, live);
         let line = self.next.as_ref().filter(|_| is_known).map(|next| &next.1[..]);
         let is_untouched = live.ctime < self.trusted_before
-            && line.is_some_and(|line| line_is_as_it_was(line, &self.expected));
+            && line.is_some_and(|line| {
+                line_says(line, &self.expected) && !line_is_torn(line) && !line_is_merged(line)
+            });
         if !is_untouched || !visit.problems.is_empty() {
             self.unsettle();
         }

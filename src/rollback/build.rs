@@ -40,11 +40,7 @@ pub fn build(
     let trusted_before = snapshot::trusted_before(chosen.snapshot.document.started);
     let still_since = snapshot::trusted_before(subject.repo.clock().now());
     let living = Some(TakeFrom { tree: subject.tree(), trusted_before, still_since, link: true, kept });
-    let options = Options { living, ..whole(beside) };
-    let placements = std::slice::from_ref(&chosen.placement);
-    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    let report = report.map_err(failed)?;
-    exact(&report)?;
+    let report = restored(subject, chosen, &Options { living, ..whole(beside) }, observer)?;
     moment("the new tree is built");
     Ok((report.taken, report.linked))
 }
@@ -71,10 +67,7 @@ pub fn from_subvolume(
     let mode = Mode::InPlace { overwrite, delete: true };
     let selection = Selection::sparing(carried).with_left_out(true);
     let options = Options { mode, twin, selection, delete_most: true, ..whole(beside) };
-    let placements = std::slice::from_ref(&chosen.placement);
-    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    let report = report.map_err(failed)?;
-    exact(&report)?;
+    let report = restored(subject, chosen, &options, observer)?;
     moment("the new tree is built");
     Ok(report)
 }
@@ -102,10 +95,8 @@ pub fn in_place(
     let root = subject.plan.root();
     let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false };
     let options = Options { mode, selection, delete_most: true, ..whole(&root) };
-    let placements = std::slice::from_ref(&chosen.placement);
     moment("before the tree is rewritten");
-    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    exact(&report.map_err(failed)?)?;
+    restored(subject, chosen, &options, observer)?;
     moment("what differs is rewritten");
     for path in extra(subject, chosen, rules, observer)? {
         let path = Path::new(path.as_os_str());
@@ -136,6 +127,23 @@ pub fn whole(target: &Path) -> Options {
     Options { sync: true, ..Options::fresh(target) }
 }
 
+/// Restores the tree from the snapshot, as the options say, exactly or not at all.
+///
+/// # Errors
+/// If anything was not brought back exactly.
+pub fn restored(
+    subject: &Subject<'_>,
+    chosen: &Chosen,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Report, RollbackError> {
+    let placements = std::slice::from_ref(&chosen.placement);
+    let report = restore::restore(subject.repo, &chosen.snapshot, placements, options, observer);
+    let report = report.map_err(failed)?;
+    exact(&report)?;
+    Ok(report)
+}
+
 /// What a restore that failed means to a rollback.
 pub fn failed(error: RestoreError) -> RollbackError {
     match error {
@@ -144,11 +152,8 @@ pub fn failed(error: RestoreError) -> RollbackError {
     }
 }
 
-/// An error if anything was not brought back exactly.
-///
-/// # Errors
-/// As said.
-pub fn exact(report: &Report) -> Result<(), RollbackError> {
+// An error if anything was not brought back exactly.
+fn exact(report: &Report) -> Result<(), RollbackError> {
     if let Some(problem) = report.problems.first() {
         let more = report.failed.saturating_sub(1);
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };

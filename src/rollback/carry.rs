@@ -22,12 +22,11 @@ use super::copy;
 use super::moment::moment;
 use super::types::RollbackError;
 use crate::base::Name;
+use crate::format::manifest::Time;
+use crate::snapshot::shows_after;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
 use crate::sys::btrfs;
 use crate::tree::remove::remove_tree;
-
-/// So many seconds after a change a further one shows in an inode's times.
-const SETTLED: i64 = 2;
 
 /// Gives everything at these paths below `from` its names below `to`, in place of what is there. What `from` does not have at
 /// such a path, `to` has not either: the log of a database that was merged since would spoil it.
@@ -92,10 +91,13 @@ pub fn clear(path: &Path) -> Result<(), RollbackError> {
     let removed = match look(path)? {
         None => return Ok(()),
         // a subvolume goes in one step, if the user may
-        Some(found) if found.is_dir() => match btrfs::subvolume(path) {
-            Ok(Some(_)) if btrfs::remove(path).is_ok() => Ok(()),
-            _ => remove_tree(path),
-        },
+        Some(found) if found.is_dir() => {
+            if btrfs::is_subvolume(path) && btrfs::remove(path).is_ok() {
+                Ok(())
+            } else {
+                remove_tree(path)
+            }
+        }
         Some(_) => fs::remove_file(path),
     };
     moment("something was removed");
@@ -117,15 +119,15 @@ fn make_parents(from: &Path, to: &Path, relative: &Path) -> Result<(), RollbackE
 }
 
 // When the younger of two subvolumes was made, less what a change may take to show; `None` if they are none.
-fn split(one: &Path, other: &Path) -> Option<(i64, u32)> {
+fn split(one: &Path, other: &Path) -> Option<Time> {
     let made = |path| btrfs::subvolume(path).ok().flatten().map(|subvolume| subvolume.made);
     let (seconds, nanos) = made(one)?.max(made(other)?);
-    Some((seconds - SETTLED, nanos))
+    Some(shows_after(Time(seconds, nanos)))
 }
 
 struct Carrier {
     // what changed before this, the trees have in common
-    split: Option<(i64, u32)>,
+    split: Option<Time>,
     // of files with several names: where the copy of each is
     copies: HashMap<u64, PathBuf>,
 }
@@ -185,7 +187,7 @@ impl Carrier {
         let state = |of: &fs::Metadata| {
             (of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec()), of.nlink())
         };
-        let changed = (one.ctime(), u32::try_from(one.ctime_nsec()).unwrap_or_default());
+        let changed = Time(one.ctime(), u32::try_from(one.ctime_nsec()).unwrap_or_default());
         state(one) == state(other) && self.split.is_some_and(|split| changed < split)
     }
 }

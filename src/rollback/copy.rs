@@ -3,7 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid};
@@ -11,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid};
 use super::carry::{give_attributes, io_error, set_times_of};
 use super::types::RollbackError;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
+use crate::tree::live::open_path;
 
 /// Copies what `found` was said of to `target`, where nothing is, with owner, mode, attributes and times. The blocks of a file are
 /// shared.
@@ -24,14 +26,9 @@ pub fn copy(source: &Path, found: &fs::Metadata, target: &Path) -> Result<(), Ro
     } else if kind.is_symlink() {
         fs::read_link(source).and_then(|leads_to| std::os::unix::fs::symlink(leads_to, target))
     } else {
-        let made = match () {
-            () if kind.is_fifo() => FileType::Fifo,
-            () if kind.is_socket() => FileType::Socket,
-            () if kind.is_char_device() => FileType::CharacterDevice,
-            () => FileType::BlockDevice,
-        };
+        let kind = FileType::from_raw_mode(found.mode());
         let device = found.rdev() as Dev;
-        rustix::fs::mknodat(CWD, target, made, Mode::RUSR | Mode::WUSR, device).map_err(io::Error::from)
+        rustix::fs::mknodat(CWD, target, kind, Mode::RUSR | Mode::WUSR, device).map_err(io::Error::from)
     };
     match done {
         Ok(()) => {}
@@ -64,10 +61,7 @@ fn give_special(source: &Path, found: &fs::Metadata, target: &Path) -> io::Resul
     if !found.is_symlink() {
         rustix::fs::chmodat(CWD, target, Mode::from_raw_mode(found.mode() & 0o7777), AtFlags::empty())?;
     }
-    let open = |path: &Path| -> io::Result<_> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(path, flags, Mode::empty())?)
-    };
+    let open = |path: &Path| open_path(CWD, path.as_os_str().as_bytes());
     let (have, made) = (open(source)?, open(target)?);
     for (name, value) in xattrs(Handle::Path(have.as_fd()))? {
         set_xattr(Handle::Path(made.as_fd()), &name.0, &value)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::{exact, failed, whole};
+use super::build::{failed, restored, whole};
 use super::carry::{clear, io_error, set_times_of};
 use super::choose::{Chosen, choose};
 use super::moment::moment;
@@ -185,9 +185,6 @@ fn fetch(
     target: &Path,
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
-    let chosen = &spoiled.chosen;
     let options = Options { selection: Selection::only(&spoiled.paths), ..whole(target) };
-    let placements = std::slice::from_ref(&chosen.placement);
-    let report = restore::restore(subject.repo, &chosen.snapshot, placements, &options, observer);
-    exact(&report.map_err(failed)?)
+    restored(subject, &spoiled.chosen, &options, observer).map(drop)
 }

@@ -70,7 +70,7 @@ pub fn to_snapshot(
     let fetched = compared.bytes;
     let parent = root.parent().unwrap_or(&root);
     let reflink = options.way == Way::Exchange && shares_blocks(parent);
-    let is_copied = options.way == Way::Exchange && matches!(btrfs::subvolume(&root), Ok(Some(_)));
+    let is_copied = options.way == Way::Exchange && btrfs::is_subvolume(&root);
     // what does not change gets a second name, or comes with the copy of a subvolume; a directory takes a block
     let (directories, changes) = (statistics.directories, compared.counts.total());
     let (room, inodes) = match options.way {

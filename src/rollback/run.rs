@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
     fn prepare(&mut self, options: &Options, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
         let is_exchange = self.journal.way == Way::Exchange;
         // what is built in a copy of a subvolume touches nothing of the live tree: both at once
-        let both = options.safety && is_exchange && matches!(btrfs::subvolume(&self.root()), Ok(Some(_)));
+        let both = options.safety && is_exchange && btrfs::is_subvolume(&self.root());
         if options.safety && !both {
             self.phase("safety snapshot", false);
             let began = Instant::now();
@@ -149,9 +149,12 @@ impl<'a> Run<'a> {
             self.note_saved(saved, began)?;
             ready?;
         } else if is_exchange {
+            // writes down what it made, and the snapshot
             self.make_ready(chosen)?;
         }
-        self.journal.write(self.subject.state)?;
+        if both || !is_exchange {
+            self.journal.write(self.subject.state)?;
+        }
         if self.observer.interrupted() {
             return Err(RollbackError::Interrupted);
         }

@@ -1,7 +1,7 @@
 //! What the parent's manifest says of an entry, read in step with the walk.
 
 use crate::base::time::Timestamp;
-use crate::format::manifest::{ChunkRef, Entry, List, Stat, Time, compare_entries};
+use crate::format::manifest::{ChunkRef, Entry, List, Stat, Time, compare_entries, line_is_torn, line_says};
 use crate::repo::Result;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
@@ -14,7 +14,12 @@ const RACY_SECONDS: i64 = 2;
 /// what it said to the snapshot. What changed later may have changed again unseen.
 pub fn trusted_before(started: Timestamp) -> Time {
     let (seconds, nanos) = started.parts();
-    Time(seconds - RACY_SECONDS, nanos)
+    shows_after(Time(seconds, nanos))
+}
+
+/// An inode that changed before the time that this gives would show a change that came after `moment`.
+pub fn shows_after(moment: Time) -> Time {
+    Time(moment.0.saturating_sub(RACY_SECONDS), moment.1)
 }
 
 /// Where the walk stands in the parent's manifest.
@@ -102,13 +107,7 @@ impl<'a, 'r> Parent<'a, 'r> {
 
     /// True if the line says exactly this of the entry (`expected` as `write_stat` wrote it), and can be believed.
     pub fn says(&self, expected: &[u8], stat: &Stat) -> bool {
-        let same = self.line.strip_prefix(expected).and_then(|rest| rest.first());
-        matches!(same, Some(b',' | b'}')) && stat.ctime < self.trusted_before && !self.is_torn()
-    }
-
-    // the key cannot stand in a name: its quotes would be escaped there
-    fn is_torn(&self) -> bool {
-        memchr::memmem::find(&self.line, b",\"torn\":true").is_some()
+        line_says(&self.line, expected) && stat.ctime < self.trusted_before && !line_is_torn(&self.line)
     }
 
     /// Entries that the walk has not passed are deleted too.

@@ -28,7 +28,7 @@ use crate::format::snapshot::Statistics;
 use crate::repo::RepoError;
 use crate::tree::exclude;
 
-pub use changes::trusted_before;
+pub use changes::{shows_after, trusted_before};
 pub use take::take;
 
 /// What to save, and how.

@@ -115,6 +115,11 @@ pub fn subvolume(path: &Path) -> io::Result<Option<Subvolume>> {
     Ok(Some(Subvolume { id, made, has_children: has_children(&dir)? }))
 }
 
+/// True if this is the directory of a subvolume of which the system tells.
+pub fn is_subvolume(path: &Path) -> bool {
+    matches!(subvolume(path), Ok(Some(_)))
+}
+
 fn has_children(dir: &File) -> io::Result<bool> {
     let mut children = Children { least: 0, found: [[0; 2]; 255], count: 0, padding: [0; 7] };
     // SAFETY: as above; it reads the first field only
