@@ -316,8 +316,8 @@ impl Entry {
         Ok(entry)
     }
 
-    // The quick looks, `line_path`, `line_is_database` and `line_chunks`, must find in this line what is in this
-    // entry: who trusts them decides what may be deleted.
+    // The quick looks, `line_path`, `line_is_database` and their like, must find in this line what is in this entry: who
+    // trusts them decides what may be deleted, and what is read anew.
     fn check_form(&self, line: &[u8]) -> Result<(), &'static str> {
         // "<64 digits>" each, with a comma between; then ]}
         let list = (self.chunks.len() * 67).checked_sub(1).map(|digits| CHUNKS.len() + digits + 2);
@@ -325,7 +325,8 @@ impl Entry {
         let end: &[u8] = if list.is_some() { b"]}" } else { b"\"]}" };
         let chunks_fit = found == list && line.ends_with(end) == list.is_some();
         let path_fits = line_path(line).is_some_and(|path| *path == self.path[..]);
-        if !path_fits || !chunks_fit || line_is_database(line) != self.database {
+        let marks = (line_is_database(line), line_is_torn(line), line_is_merged(line));
+        if !path_fits || !chunks_fit || marks != (self.database, self.torn, self.database && !self.exact) {
             return Err("it is not in the form of the format: path first, chunks last, no spaces");
         }
         Ok(())
@@ -342,6 +343,9 @@ impl Entry {
         if self.stat.mode > 0o7777 {
             return Err("mode above 7777");
         }
+        if self.stat.links == 0 {
+            return Err("an entry has at least one name: \"links\" is 1 or more");
+        }
         if self.stat.mtime.1 > 999_999_999 || self.stat.ctime.1 > 999_999_999 {
             return Err("nanoseconds above 999999999");
         }
@@ -355,7 +359,7 @@ impl Entry {
     fn check_by_type(&self) -> Result<(), &'static str> {
         let is = |kind| self.stat.kind == kind;
         if self.stat.size > 0 && !is(Type::File) && !is(Type::Symlink) {
-            return Err("only files and symlinks have a size");
+            return Err("only files and symlinks have a \"size\"");
         }
         if is(Type::Symlink) != self.target.is_some() {
             return Err("symlinks, and only they, have a target");
@@ -778,6 +782,14 @@ mod tests {
         refused(|e| e.stat.size = 1 << 63);
     }
 
+    // what is written of it would be another line
+    #[test]
+    fn an_entry_without_a_name_is_refused() {
+        let line = r#"{"path":"d","type":"dir","mode":"755","uid":0,"gid":0,"mtime":[1,2],"links":"#;
+        assert!(Entry::read_line(format!("{line}1}}").as_bytes()).is_ok());
+        assert!(Entry::read_line(format!("{line}0}}").as_bytes()).is_err());
+    }
+
     // found by fuzzing: the full parse saw chunks or a path that the quick looks did not, so that a
     // prune could have removed what a restore needs
     #[test]
@@ -797,6 +809,8 @@ mod tests {
             ("{\"path\":", "{\"path\":\t"),
             (",\"chunks\"", ",\"database\": true,\"chunks\""),
             (",\"chunks\"", ",\"x\":{\"y\":1,\"database\":true},\"chunks\""),
+            (",\"chunks\"", ",\"torn\": true,\"chunks\""),
+            (",\"chunks\"", ",\"database\":true,\"exact\": true,\"chunks\""),
             ("{\"path\":\"b\",\"type\":\"file\"", "{\"type\":\"file\",\"path\":\"b\""),
         ] {
             let other = line.replace(from, to);

@@ -93,6 +93,8 @@ pub fn manifest_line(line: &[u8]) {
     let Ok(entry) = Entry::read_line(line).inspect_err(is_safe_to_show) else { return };
     assert_eq!(path.as_deref(), Some(&entry.path[..]), "line_path");
     assert_eq!(manifest::line_is_database(line), entry.database, "line_is_database");
+    assert_eq!(manifest::line_is_torn(line), entry.torn, "line_is_torn");
+    assert_eq!(manifest::line_is_merged(line), entry.database && !entry.exact, "line_is_merged");
     assert_eq!(list, Ok(()), "line_chunks");
     assert_eq!(chunks, entry.chunks, "line_chunks");
     assert_eq!(manifest::check_path(&entry.path), Ok(()));
