@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -39,6 +40,11 @@ const TRIES: usize = 4;
 const STEP: i32 = 4096;
 /// Bytes copied between two such looks.
 const STRETCH: u64 = 16 << 20;
+/// How long a check or a count goes on after that.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Says whether somebody wants an end.
+pub type Interrupted<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Why a database could not be copied or asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +69,7 @@ impl From<rusqlite::Error> for SqliteError {
         use rusqlite::ErrorCode;
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Unsound(error.to_string()),
+            Some(ErrorCode::OperationInterrupted) => Self::Interrupted,
             _ => Self::Busy(error.to_string()),
         }
     }
@@ -112,7 +119,7 @@ pub fn opens(path: &Path) -> bool {
 ///
 /// # Errors
 /// If it is no sound database, could not be locked for ten seconds, or there is no room.
-pub fn copy(path: &Path, scratch: &Path, interrupted: &dyn Fn() -> bool) -> Result<Copy, SqliteError> {
+pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result<Copy, SqliteError> {
     let place = tempfile::Builder::new().prefix("lifeboat-sqlite-").tempdir_in(scratch)?;
     for attempt in 0..TRIES {
         let to = place.path().join(attempt.to_string());
@@ -134,7 +141,7 @@ fn copy_once(
     path: &Path,
     way: Way,
     to: &Path,
-    interrupted: &dyn Fn() -> bool,
+    interrupted: Interrupted<'_>,
 ) -> Result<(Facts, bool), SqliteError> {
     let source = open_in_way(path, way)?;
     // one read transaction around all steps: without it each step could see another state and start again
@@ -146,7 +153,8 @@ fn copy_once(
     let mut file = open_file(path)?;
     copy_bytes(&mut file, &mut File::create_new(to)?, interrupted)?;
     drop((file, source));
-    Ok((facts(&open_in_way(to, Way::Alone)?)?, true))
+    let copy = open_in_way(to, Way::Alone)?;
+    Ok((until(interrupted, &copy, || facts(&copy))?, true))
 }
 
 // True if what was written last may not be in the database's own file. Asked inside a read transaction.
@@ -157,7 +165,7 @@ fn has_log(db: &Connection, path: &Path) -> Result<bool, SqliteError> {
     Ok(mode.eq_ignore_ascii_case("wal") && size_beside(path, b"-wal").is_none_or(|size| size > 0))
 }
 
-fn copy_bytes(from: &mut File, to: &mut File, interrupted: &dyn Fn() -> bool) -> Result<(), SqliteError> {
+fn copy_bytes(from: &mut File, to: &mut File, interrupted: Interrupted<'_>) -> Result<(), SqliteError> {
     while !interrupted() {
         if io::copy(&mut from.by_ref().take(STRETCH), to)? == 0 {
             return Ok(());
@@ -166,7 +174,7 @@ fn copy_bytes(from: &mut File, to: &mut File, interrupted: &dyn Fn() -> bool) ->
     Err(SqliteError::Interrupted)
 }
 
-fn back_up(source: &Connection, to: &Path, interrupted: &dyn Fn() -> bool) -> Result<Facts, SqliteError> {
+fn back_up(source: &Connection, to: &Path, interrupted: Interrupted<'_>) -> Result<Facts, SqliteError> {
     let mut copy = Connection::open(to)?;
     copy.execute_batch("PRAGMA synchronous=OFF")?;
     let backup = Backup::new(source, &mut copy)?;
@@ -181,7 +189,7 @@ fn back_up(source: &Connection, to: &Path, interrupted: &dyn Fn() -> bool) -> Re
         }
     }
     drop(backup);
-    let facts = facts(&copy)?;
+    let facts = until(interrupted, &copy, || facts(&copy))?;
     copy.close().map_err(|(_, e)| e)?;
     Ok(facts)
 }
@@ -204,16 +212,41 @@ pub fn look(path: &Path) -> Result<Facts, SqliteError> {
 /// it, it is read without locks, and neither the file nor its directory is changed in any way.
 ///
 /// # Errors
-/// If it cannot be opened or read.
-pub fn examine(path: &Path) -> Result<(Vec<String>, Facts), SqliteError> {
+/// If it cannot be opened or read, or somebody wants an end.
+pub fn examine(path: &Path, interrupted: Interrupted<'_>) -> Result<(Vec<String>, Facts), SqliteError> {
     let db = open_in_way(path, if is_alone(path) { Way::Alone } else { way(path)? })?;
     // Each row is looked up in each index, all over the file: with the usual 2 MiB the pages are read 27 times over. With
     // these the check of a database of 190 MB takes 1.7 s of the processor instead of 2.4. PRAGMA mmap_size would make it
     // 1.6, and an error of the disk, which a drill is to find and tell, would kill this process.
     db.execute_batch("PRAGMA cache_size=-32768")?;
-    let found = unsound(&db)?;
-    let facts = if found.is_empty() { facts(&db)? } else { Facts::default() };
-    Ok((found, facts))
+    until(interrupted, &db, || {
+        let found = unsound(&db)?;
+        let facts = if found.is_empty() { facts(&db)? } else { Facts::default() };
+        Ok((found, facts))
+    })
+}
+
+// Has SQLite give up what it does, however long that would take, soon after somebody wants an end. It gives up nothing that
+// is begun later: so it is told again and again.
+fn until<T>(
+    interrupted: Interrupted<'_>,
+    db: &Connection,
+    work: impl FnOnce() -> Result<T, SqliteError>,
+) -> Result<T, SqliteError> {
+    let handle = db.get_interrupt_handle();
+    let (done, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if interrupted() {
+                    handle.interrupt();
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// True if nothing lies beside the database that belongs to it: no log, no journal.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::recorder::{Recorder, Result};
 use crate::base::event::Observer;
 use crate::base::name::Name;
-use crate::database::{Facts, sqlite};
+use crate::database::Facts;
+use crate::database::sqlite::{self, SqliteError};
 use crate::evidence::Outcome;
 use crate::format::snapshot::Database;
 
@@ -60,7 +61,7 @@ impl<'d> Databases<'d> {
         while !observer.interrupted()
             && let Some(&number) = self.order.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            self.all[number].look();
+            self.all[number].look(observer);
         }
     }
 
@@ -70,7 +71,7 @@ impl<'d> Databases<'d> {
         for one in self.all {
             let is_known = one.found.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             if !is_known && !observer.interrupted() {
-                one.look();
+                one.look(observer);
             }
             let found = one.found.into_inner().unwrap_or_else(PoisonError::into_inner);
             let Some(Found { result, rows, took }) = found else { return false };
@@ -83,19 +84,21 @@ impl<'d> Databases<'d> {
 }
 
 impl One<'_> {
-    fn look(&self) {
+    // Nothing is found if somebody wants an end meanwhile.
+    fn look(&self, observer: &dyn Observer) {
         let began = Instant::now();
-        let (result, rows) = check(self.recorded, &self.copy);
+        let Some((result, rows)) = check(self.recorded, &self.copy, observer) else { return };
         let found = Found { result, rows, took: began.elapsed() };
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }
 }
 
-// The verdict, and how many rows there are.
-fn check(database: &Database, copy: &Path) -> (Result, u64) {
-    let bad = |why: String| (Result::of(Outcome::Fail, why), 0);
-    let (unsound, found) = match sqlite::examine(copy) {
+// The verdict, and how many rows there are; none if somebody wants an end.
+fn check(database: &Database, copy: &Path, observer: &dyn Observer) -> Option<(Result, u64)> {
+    let bad = |why: String| Some((Result::of(Outcome::Fail, why), 0));
+    let (unsound, found) = match sqlite::examine(copy, &|| observer.interrupted()) {
         Ok(found) => found,
+        Err(SqliteError::Interrupted) => return None,
         Err(error) => return bad(format!("it cannot be read: {error}")),
     };
     if let Some(first) = unsound.first() {
@@ -114,7 +117,7 @@ fn check(database: &Database, copy: &Path) -> (Result, u64) {
             "integrity_check and foreign_key_check found nothing; schema and {rows} rows in {} tables are as recorded",
             found.tables.len()
         );
-        return (Result { reason: text, ..Result::pass() }, rows);
+        return Some((Result { reason: text, ..Result::pass() }, rows));
     }
     bad(format!("it is not as it was when it was saved: {}", differences.join(", ")))
 }
@@ -187,5 +190,37 @@ mod tests {
         assert_eq!(found, [(true, false), (true, true), (false, false), (true, true), (false, false)]);
         assert!(recorder.checks[2].reason.contains("6 rows, not 7"), "{}", recorder.checks[2].reason);
         drop(open);
+    }
+
+    // An end that is wanted while SQLite is at it, after the look at whether there is one to check.
+    struct AfterAWhile(AtomicUsize);
+
+    impl Observer for AfterAWhile {
+        fn event(&self, _: crate::base::event::Event<'_>) {}
+        fn interrupted(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed) > 0
+        }
+    }
+
+    #[test]
+    fn a_check_that_takes_long_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(
+            "CREATE TABLE t (x INTEGER PRIMARY KEY, y); CREATE INDEX i ON t (y);
+             WITH RECURSIVE n (x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n LIMIT 400000)
+             INSERT INTO t SELECT x, (x * 7919) % 400009 FROM n",
+        )
+        .unwrap();
+        db.close().unwrap();
+        let all = [recorded(&path)];
+        let databases = Databases::new(&all, dir.path(), dir.path());
+        let observer = AfterAWhile(AtomicUsize::new(0));
+        databases.look(&observer);
+        assert!(databases.all[0].found.lock().unwrap().is_none());
+        let mut recorder = Recorder::new(Vec::new());
+        assert!(!databases.note(&mut recorder, &observer));
+        assert!(recorder.checks.is_empty());
     }
 }

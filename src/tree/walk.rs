@@ -1,9 +1,11 @@
 //! Walks a tree in the order of manifests. Directories are read ahead by a few threads, depth
-//! first, so that a walk keeps every processor busy; what was read ahead is bounded.
+//! first, so that a walk keeps every processor busy; what was read ahead is bounded. Of a very large
+//! directory only the names are held, and `lstat` is asked as the walk comes to them.
 //!
 //! Everything goes by descriptor and never through a link: a directory that is exchanged for a
 //! link while the walk is under way is reported, not followed.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,8 @@ use crate::format::manifest::{ROOT, Type};
 
 /// Entries that may be read ahead before the consumer has seen them.
 const READ_AHEAD: usize = 4096;
+/// Entries of one directory that `lstat` is asked about at a time.
+const BATCH: usize = 8192;
 /// Bytes for one call of getdents.
 const DIRENTS: usize = 64 << 10;
 
@@ -75,7 +79,8 @@ pub struct Visit<'a> {
     pub item: &'a Item,
     /// The directory that holds it (for the root: the root itself).
     pub dir: &'a Arc<OwnedFd>,
-    /// What went wrong inside the directory (this entry) while it was read.
+    /// What went wrong inside the directory (this entry) while it was read, and what could not be looked at in a very large
+    /// directory since the entry before.
     pub problems: Vec<WalkProblem>,
     /// The directory itself, opened, if this entry is one that could be opened.
     pub opened: Option<&'a Arc<OwnedFd>>,
@@ -83,9 +88,51 @@ pub struct Visit<'a> {
 
 struct Listing {
     fd: Option<Arc<OwnedFd>>,
-    // sorted by name, with the slot of each directory that is walked into
-    items: Vec<(Item, Option<Arc<Slot>>)>,
+    content: Content,
     problems: Vec<WalkProblem>,
+}
+
+// An entry, and the slot of a directory that is walked into.
+type Taken = (Item, Option<Arc<Slot>>);
+
+// What a directory holds, sorted by name: the first entries, and the names of those after them.
+#[derive(Default)]
+struct Content {
+    ready: VecDeque<Taken>,
+    rest: Names,
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        self.ready.len() + self.rest.places.len()
+    }
+}
+
+// Names in one piece of memory, each ended by a zero byte: an entry that waits costs its name and nine bytes.
+#[derive(Default)]
+struct Names {
+    bytes: Vec<u8>,
+    // where each begins, the next one last
+    places: Vec<usize>,
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8]) {
+        self.places.push(self.bytes.len());
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(0);
+    }
+
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        // the zero byte sorts before all others, so what comes after a name decides nothing
+        self.places.sort_unstable_by(|&a, &b| bytes[b..].cmp(&bytes[a..]));
+    }
+
+    fn next(&mut self) -> Option<&[u8]> {
+        let name = &self.bytes[self.places.pop()?..];
+        memchr::memchr(0, name).map(|end| &name[..end])
+    }
 }
 
 enum State {
@@ -154,7 +201,7 @@ impl Shared<'_> {
                 continue;
             }
             let listing = self.list(&slot);
-            held(&self.queue).ahead += listing.items.len();
+            held(&self.queue).ahead += listing.content.len();
             *held(&slot.state) = State::Done(listing);
             slot.done.notify_all();
         }
@@ -172,7 +219,7 @@ impl Shared<'_> {
                 State::Done(listing) => {
                     drop(state);
                     let mut queue = held(&self.queue);
-                    queue.ahead -= listing.items.len();
+                    queue.ahead -= listing.content.len();
                     self.work.notify_all();
                     return listing;
                 }
@@ -183,69 +230,80 @@ impl Shared<'_> {
     }
 
     fn list(&self, slot: &Slot) -> Listing {
-        let mut listing = Listing { fd: None, items: Vec::new(), problems: Vec::new() };
-        let mut problem = |path: &[u8], error: io::Error| {
-            listing.problems.push(WalkProblem { path: path.to_vec(), error });
-        };
+        let mut listing = Listing { fd: None, content: Content::default(), problems: Vec::new() };
+        let mut problem = |error| listing.problems.push(WalkProblem { path: slot.path.clone(), error });
         let opened = match open_dir(slot.parent.as_fd(), &slot.name) {
             Ok(fd) => Arc::new(fd),
             Err(e) => {
-                problem(&slot.path, e.into());
+                problem(e.into());
                 return listing;
             }
         };
         match LiveStat::of(opened.as_fd()) {
             Ok(live) if (live.dev, live.stat.inode) == (slot.expected.dev, slot.expected.stat.inode) => {}
             Ok(_) => {
-                problem(
-                    &slot.path,
-                    io::Error::other("it was replaced by another directory while it was read"),
-                );
+                problem(io::Error::other("it was replaced by another directory while it was read"));
                 return listing;
             }
             Err(e) => {
-                problem(&slot.path, e);
+                problem(e);
                 return listing;
             }
         }
         let only = self.filter.only(opened.as_fd());
-        let mut items = Vec::new();
+        let names = &mut listing.content.rest;
         if let Err(e) = read_names(opened.as_fd(), |name| {
-            if only.as_ref().is_some_and(|only| !only.iter().any(|n| n == name)) {
-                return;
-            }
-            match rustix::fs::statat(opened.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(raw) => items.push(Item { name: name.into(), live: LiveStat::new(&raw) }),
-                // deleted since the directory was read: it is not part of the tree any more
-                Err(Errno::NOENT) => {}
-                Err(e) => problem(&join(&slot.path, name), e.into()),
+            if only.as_ref().is_none_or(|only| only.iter().any(|n| n == name)) {
+                names.add(name);
             }
         }) {
-            problem(&slot.path, e.into());
+            problem(e.into());
         }
-        items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        listing.items = self.choose(slot, &opened, items);
+        if names.places.len() > BATCH {
+            names.sort();
+        }
+        listing.problems.extend(self.refill(&slot.path, &opened, &mut listing.content));
         listing.fd = Some(opened);
         listing
     }
 
-    fn choose(&self, slot: &Slot, opened: &Arc<OwnedFd>, items: Vec<Item>) -> Vec<(Item, Option<Arc<Slot>>)> {
-        let mut kept = Vec::with_capacity(items.len());
+    // Asks about the next names, unless there is an entry and one more: so what cannot be asked about is known before the
+    // last entry in front of it was visited, and can be told with that.
+    fn refill(&self, path: &[u8], dir: &Arc<OwnedFd>, content: &mut Content) -> Vec<WalkProblem> {
+        let mut problems = Vec::new();
+        while content.ready.len() < 2 && !content.rest.places.is_empty() {
+            let mut items = Vec::with_capacity(content.rest.places.len().min(BATCH));
+            for _ in 0..BATCH {
+                let Some(name) = content.rest.next() else { break };
+                match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(raw) => items.push(Item { name: name.into(), live: LiveStat::new(&raw) }),
+                    // deleted since the directory was read: it is not part of the tree any more
+                    Err(Errno::NOENT) => {}
+                    Err(e) => problems.push(WalkProblem { path: join(path, name), error: e.into() }),
+                }
+            }
+            items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            self.choose(path, dir, items, &mut content.ready);
+        }
+        problems
+    }
+
+    fn choose(&self, dir: &[u8], opened: &Arc<OwnedFd>, items: Vec<Item>, kept: &mut VecDeque<Taken>) {
+        let before = kept.len();
         for item in items {
-            let path = join(&slot.path, &item.name);
+            let path = join(dir, &item.name);
             let choice = self.filter.choose(&path, &item);
             let enters = choice == Choice::Take && item.live.stat.kind == Type::Dir;
             let child = enters.then(|| Slot::new(Arc::clone(opened), item.name.clone(), path, item.live));
             if choice != Choice::Skip {
-                kept.push((item, child));
+                kept.push_back((item, child));
             }
         }
         let mut queue = held(&self.queue);
         // the first subdirectory is wanted first, so it goes on top
-        queue.waiting.extend(kept.iter().rev().filter_map(|(_, child)| child.clone()));
+        queue.waiting.extend(kept.range(before..).rev().filter_map(|(_, child)| child.clone()));
         drop(queue);
         self.work.notify_all();
-        kept
     }
 
     fn close(&self) {
@@ -286,7 +344,7 @@ fn read_names(dir: BorrowedFd<'_>, mut found: impl FnMut(&[u8])) -> Result<(), E
 struct Level {
     fd: Option<Arc<OwnedFd>>,
     path_len: usize,
-    items: std::vec::IntoIter<(Item, Option<Arc<Slot>>)>,
+    content: Content,
 }
 
 /// Walks the tree whose root is `root` (an open directory), calling `visit` for each entry in
@@ -328,26 +386,34 @@ fn walk_root<E>(
     let problems = listing.problems;
     visit(Visit { path: ROOT, item: &item, dir: &root, problems, opened: opened.as_ref() })?;
     let mut path = Vec::new();
-    let mut levels = vec![Level { fd: listing.fd, path_len: 0, items: listing.items.into_iter() }];
+    let mut levels = vec![Level { fd: listing.fd, path_len: 0, content: listing.content }];
     while let Some(level) = levels.last_mut() {
         path.truncate(level.path_len);
-        let Some((item, child)) = level.items.next() else {
+        let Some(dir) = level.fd.clone() else {
             levels.pop();
             continue;
         };
-        let Some(dir) = level.fd.clone() else { continue };
+        let mut problems =
+            shared.refill(if path.is_empty() { ROOT } else { &path }, &dir, &mut level.content);
+        let Some((item, child)) = level.content.ready.pop_front() else {
+            levels.pop();
+            continue;
+        };
         if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(&item.name);
         let listing = child.map(|slot| shared.take(&slot));
-        let (opened, items, problems) = match listing {
-            Some(listing) => (listing.fd, listing.items, listing.problems),
-            None => (None, Vec::new(), Vec::new()),
+        let (opened, content) = match listing {
+            Some(listing) => {
+                problems.extend(listing.problems);
+                (listing.fd, listing.content)
+            }
+            None => (None, Content::default()),
         };
         visit(Visit { path: &path, item: &item, dir: &dir, problems, opened: opened.as_ref() })?;
         if opened.is_some() {
-            levels.push(Level { fd: opened, path_len: path.len(), items: items.into_iter() });
+            levels.push(Level { fd: opened, path_len: path.len(), content });
         }
     }
     Ok(())
@@ -383,6 +449,49 @@ mod tests {
         assert_eq!(found.len(), 1 + 7 + 7 + 40 + 40);
         assert_eq!(found[0], ROOT);
         assert!(found[1..].is_sorted_by(|a, b| compare_paths(a, b).is_lt()));
+    }
+
+    #[test]
+    fn a_directory_of_more_than_one_batch_comes_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("sub");
+        std::fs::create_dir(&sub).unwrap();
+        let count = 2 * BATCH + 3;
+        for i in 0..count {
+            // names that are the beginning of others, and directories among them
+            let name = sub.join(format!("{:x}", i * 7919 % count));
+            if i % 1000 == 0 {
+                std::fs::create_dir_all(name.join("inside")).unwrap();
+            } else {
+                std::fs::File::create(name).unwrap();
+            }
+        }
+        let found = paths(dir.path(), &Everything);
+        assert_eq!(found.len(), 2 + count + count.div_ceil(1000));
+        assert!(found[1..].is_sorted_by(|a, b| compare_paths(a, b).is_lt()));
+    }
+
+    // What is deleted while the walk is under way is not part of the tree, and ends nothing.
+    #[test]
+    fn a_large_directory_that_loses_its_entries_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..2 * BATCH {
+            std::fs::File::create(dir.path().join(format!("{i:06}"))).unwrap();
+        }
+        let fd = rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        let mut found = 0;
+        walk::<io::Error>(fd, &Everything, 2, &mut |visit| {
+            assert!(visit.problems.is_empty());
+            if found == 10 {
+                for i in BATCH..2 * BATCH {
+                    std::fs::remove_file(dir.path().join(format!("{i:06}")))?;
+                }
+            }
+            found += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, 1 + BATCH);
     }
 
     #[test]
