@@ -1,7 +1,7 @@
 //! What changed between a snapshot and the living tree.
 //!
-//! An entry of which `lstat` says what the snapshot says is unchanged. Of any other the content is
-//! read and held against the hashes, unless its size tells already.
+//! An entry of which `lstat` says what the snapshot says is unchanged, unless it is a database and its log says otherwise. Of
+//! any other the content is read and held against the hashes, unless its size tells already.
 
 use std::cmp::Ordering;
 use std::io;
@@ -21,7 +21,9 @@ use super::readers::{Asked, Difference, Found, Pair, serve};
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::name::Name;
 use crate::database::sqlite;
-use crate::format::manifest::{Entry, ROOT, Type, compare_entries, line_is_database, line_says, write_stat};
+use crate::format::manifest::{
+    Entry, ROOT, Time, Type, compare_entries, line_is_database, line_is_merged, line_says, write_stat,
+};
 use crate::repo::reader::ChunkReader;
 use crate::repo::{RepoError, Result};
 use crate::sys::names::Names;
@@ -41,6 +43,8 @@ pub struct Options {
     pub one_file_system: bool,
     /// How many threads read directories ahead, and as many read files.
     pub threads: usize,
+    /// What was written to the log of a database before this is in the snapshot, which had merged it.
+    pub logged_before: Time,
 }
 
 /// Which side of the comparison an entry is of.
@@ -182,6 +186,7 @@ fn compare_part<'r>(
         top: &part.top,
         excludes: &excludes,
         leave_out,
+        logged_before: options.logged_before,
         names: Names::default(),
         expected: Vec::new(),
         database: None,
@@ -253,6 +258,7 @@ struct Side<'s, 'a, 'r> {
     top: &'s [u8],
     excludes: &'s Excludes,
     leave_out: LeaveOut<'s>,
+    logged_before: Time,
     names: Names,
     expected: Vec<u8>,
     // the last database that both sides have
@@ -368,7 +374,17 @@ impl Side<'_, '_, '_> {
             let old = Entry::read_line(line).map_err(RepoError::from)?;
             self.compare(old, &visit, path)?;
         } else if is_database {
-            self.outcome.bytes += visit.item.live.stat.size;
+            let is_merged = line_is_merged(line);
+            let log =
+                sqlite::log_written(visit.dir, &visit.item.name).map(|(seconds, nanos)| Time(seconds, nanos));
+            let has_changed =
+                if is_merged { log.is_none_or(|at| at >= self.logged_before) } else { log.is_some() };
+            if is_merged || has_changed {
+                self.outcome.bytes += visit.item.live.stat.size;
+            }
+            if has_changed {
+                self.tell(Kind::Content, &path, vec!["log"])?;
+            }
         }
         self.cursor.pass()?;
         Ok(self.take_found(false)?)

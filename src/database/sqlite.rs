@@ -9,7 +9,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::Facts;
@@ -94,6 +94,17 @@ pub fn owner_of(name: &[u8]) -> Option<&[u8]> {
 /// True if a file of this size and beginning is a database.
 pub fn is_database(size: u64, beginning: &[u8]) -> bool {
     size >= PAGE && size.is_multiple_of(PAGE) && beginning.starts_with(MAGIC)
+}
+
+/// When the log or journal of a database in an open directory was written to last, if something is in it: then the
+/// database's own file does not tell whether it changed. Seconds since 1970 and nanoseconds.
+pub fn log_written(dir: impl AsFd, name: &[u8]) -> Option<(i64, u32)> {
+    let written = |suffix: &&[u8]| {
+        let beside = [name, *suffix].concat();
+        let found = rustix::fs::statat(dir.as_fd(), &beside[..], AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (found.st_size > 0).then_some((found.st_mtime, found.st_mtime_nsec as u32)) // below 10^9
+    };
+    [&b"-wal"[..], b"-journal"].iter().filter_map(written).max()
 }
 
 /// The path by which SQLite can open `name` in an open directory.

@@ -14,6 +14,7 @@ use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
+use crate::snapshot::trusted_before;
 use crate::sys::host::worker_count;
 use crate::tree::exclude;
 
@@ -69,6 +70,7 @@ pub fn touched(repo: &Repo, plan: &Plan, snapshot: &Snapshot) -> Result<Touched,
     let options = Options {
         excludes: exclude::Options { patterns: patterns.cloned().collect(), ..exclude::Options::default() },
         threads: worker_count(),
+        logged_before: trusted_before(snapshot.document.started),
         ..Options::default()
     };
     let mut found = Touched::default();

@@ -23,6 +23,7 @@ use crate::format::snapshot::{Database, Document};
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::service::Service;
+use crate::snapshot;
 use crate::sys::btrfs;
 use crate::sys::host::worker_count;
 use crate::sys::space::space;
@@ -278,7 +279,8 @@ fn compare(
     let mut chunks = ChunkReader::new(subject.repo.store(), &loaded.index, 4)?;
     let root = &chosen.snapshot.document.roots[chosen.placement.root];
     let parts = [Part { root, top: chosen.placement.subtree.clone() }];
-    let options = live::Options { threads: worker_count(), ..live::Options::default() };
+    let logged_before = snapshot::trusted_before(chosen.snapshot.document.started);
+    let options = live::Options { threads: worker_count(), logged_before, ..live::Options::default() };
     let tree = subject.plan.root();
     let sorter = Sorter::new(&tree, rules)?;
     let classes = Mutex::new(Classes::default());

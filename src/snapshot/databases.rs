@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::OFlags;
 
 use super::content::{ContentError, ContentWriter, FileSource};
 use crate::base::event::Observer;
@@ -141,12 +141,4 @@ pub fn belongs_to_one(dir: &OwnedFd, item: &Item) -> bool {
     let Ok(fd) = open_in(dir.as_fd(), owner, OFlags::RDONLY) else { return false };
     LiveStat::of(fd.as_fd()).is_ok_and(|live| is_database(&fd, &live))
         && sqlite::path_in(dir.as_fd(), owner).is_ok_and(|path| sqlite::opens(&path))
-}
-
-/// True if a database has something in its log or journal, so that its own file does not tell whether it changed.
-pub fn has_log(dir: &OwnedFd, name: &[u8]) -> bool {
-    [&b"-wal"[..], b"-journal"].iter().any(|suffix| {
-        let beside = [name, suffix].concat();
-        rustix::fs::statat(dir, &beside[..], AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0)
-    })
 }

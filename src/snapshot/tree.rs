@@ -14,7 +14,8 @@ use super::files::{FileJob, absolute};
 use super::{Options, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Observer};
-use crate::format::manifest::{Entry, ROOT, Stat, Type, line_is_database, write_stat};
+use crate::database::sqlite;
+use crate::format::manifest::{Entry, ROOT, Stat, Type, line_is_database, line_is_merged, write_stat};
 use crate::repo::RepoError;
 use crate::sys::names::Names;
 use crate::tree::exclude::{Excludes, LeftOut};
@@ -201,7 +202,9 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             return Ok(false);
         }
         let database = databases::may_be(&visit.item.live) && line_is_database(line);
-        if database && (self.plain_databases || databases::has_log(visit.dir, &visit.item.name)) {
+        // its own file does not tell whether one with a log changed, now or then
+        let has_log = || line_is_merged(line) || sqlite::log_written(visit.dir, &visit.item.name).is_some();
+        if database && (self.plain_databases || has_log()) {
             return Ok(false);
         }
         if stat.kind == Type::File && stat.size > 0 {

@@ -152,11 +152,27 @@ fn a_change_that_is_in_the_log_alone_is_seen() {
     sql_and_die(&database, "PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (2)");
     let after = fs::metadata(&database).unwrap();
     assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    let differs = || env.lifeboat(&["diff", "--live", "latest"]).ok().stdout.contains("app.db  (log)");
+    assert!(differs());
+    // what was written just before a snapshot began may have been written again just after
+    std::thread::sleep(Duration::from_secs(3));
+    env.snapshot(&dir);
+    assert!(!differs(), "the snapshot has what is in the log");
+    sql_and_die(&database, "PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (3)");
+    assert!(differs());
     env.snapshot(&dir);
     env.restore(&dir, &env.path("copy"), &[]).ok();
-    assert_eq!(count(&env.path("copy/app.db")), "2");
+    assert_eq!(count(&env.path("copy/app.db")), "3");
     let shown = env.lifeboat(&["show", "latest"]).ok().stdout;
-    assert!(shown.contains("app.db (sqlite): 1 table with 2 rows"), "{shown}");
+    assert!(shown.contains("app.db (sqlite): 1 table with 3 rows"), "{shown}");
+    // somebody removes the log: the file is as it was, and not what the snapshot has
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(dir.join(format!("app.db{suffix}"))).unwrap();
+    }
+    assert!(differs());
+    env.snapshot(&dir);
+    let shown = env.lifeboat(&["show", "latest"]).ok().stdout;
+    assert!(shown.contains("app.db (sqlite): 1 table with 1 row"), "{shown}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::cli::error::CommandError;
 use crate::cli::reading::Reading;
 use crate::repo::Result as RepoResult;
 use crate::repo::documents::Snapshot;
+use crate::snapshot::trusted_before;
 use crate::sys::host::worker_count;
 
 /// Show what changed between two snapshots, or between a snapshot and the living tree
@@ -139,6 +140,7 @@ fn live(
         excludes: args.excludes.options(),
         one_file_system: args.one_file_system,
         threads: worker_count(),
+        logged_before: trusted_before(snapshot.document.started),
     };
     let observer = context.notices();
     let mut found = |change: &Change<'_>| printer.change(change);

@@ -126,8 +126,8 @@ fn compared(
     let Some(snapshot) = newest else { return Ok(None) };
     let options = live::Options {
         excludes: exclude::Options { patterns: plan.app.exclude.clone(), ..exclude::Options::default() },
-        one_file_system: false,
         threads: 2,
+        ..live::Options::default()
     };
     let mut found = Vec::new();
     let mut see = |change: &crate::catalog::diff::Change<'_>| {
