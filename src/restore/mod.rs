@@ -11,6 +11,7 @@
 mod attributes;
 mod batch;
 mod directory;
+mod links;
 mod live;
 mod living;
 mod merge;
@@ -20,6 +21,8 @@ mod seal;
 mod select;
 mod settled;
 mod spare;
+mod stack;
+mod target;
 mod tree;
 mod unlike;
 mod worker;

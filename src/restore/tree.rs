@@ -1,49 +1,37 @@
 //! The run: placements one after the other, entries in order, links last.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
-use rustix::fs::{AtFlags, Mode as Bits, OFlags};
-use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
-use super::directory::{Directory, Shared, names_of, stat_in};
+use super::directory::{Directory, Shared};
+use super::links::{Leader, Link, content_of};
 use super::living::Living;
 use super::merge::Doomed;
-use super::own::{Own, identity};
+use super::own::identity;
 use super::report::{Collector, Report};
-use super::seal;
 use super::settled::{Passed, settled};
 use super::spare::LeftOut;
-use super::worker::{Workers, put_over, temporary_name};
+use super::stack::Stack;
+use super::target::{in_repository, open_target, own, target_error};
+use super::worker::Workers;
 use super::{Mode, Options, Placement, RestoreError};
 use crate::base::Name;
-use crate::base::id::ChunkId;
 use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
 use crate::format::snapshot::Root;
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{ChunkIndex, Repo, RepoError};
-use crate::sys::attributes::set_flags;
-use crate::tree::live::open_in;
 use crate::tree::walk::join;
 
 /// Links that may wait for the files they lead to.
 const MAX_LINKS: usize = 50_000;
-
-struct Link<'o> {
-    dir: Arc<Directory<'o>>,
-    name: Vec<u8>,
-    path: Vec<u8>,
-    leader: Vec<u8>,
-    entry: Entry,
-}
 
 /// One restore.
 pub struct Run<'o, 'j> {
@@ -58,7 +46,7 @@ pub struct Run<'o, 'j> {
     /// The target.
     top: Arc<Directory<'o>>,
     // where the current placement's paths begin, in the target and in the manifest
-    base: Arc<Directory<'o>>,
+    pub(super) base: Arc<Directory<'o>>,
     /// The subtree of the manifest.
     pub subtree: Vec<u8>,
     /// Extra entries, to be removed at the end.
@@ -68,29 +56,12 @@ pub struct Run<'o, 'j> {
     jobs: &'j Sender<Job<'o>>,
     // files that the living tree turned out not to have
     declined: Receiver<Arc<FileTarget<'o>>>,
-    batch: Batch<'o>,
+    pub(super) batch: Batch<'o>,
     /// What is passed over.
     pub settled: Passed,
-    links: Vec<Link<'o>>,
+    pub(super) links: Vec<Link<'o>>,
     // by the path in the manifest's root, of the first name of an inode that is restored
-    leaders: HashMap<Vec<u8>, Leader>,
-}
-
-/// The first name of an inode.
-struct Leader {
-    // path in the target
-    path: Vec<u8>,
-    content: ChunkId,
-}
-
-/// A hash of what all names of an inode have in common, its metadata apart.
-fn content_of(entry: &Entry) -> ChunkId {
-    let stat = &entry.stat;
-    let mut all =
-        format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, entry.holes).into_bytes();
-    all.extend(entry.target.iter().flatten());
-    all.extend(entry.chunks.iter().flat_map(|id| id.0));
-    ChunkId::of(&all)
+    pub(super) leaders: HashMap<Vec<u8>, Leader>,
 }
 
 /// Opens or makes the target and restores all placements into it.
@@ -158,63 +129,6 @@ pub fn run(
     report.taken = workers.living.as_ref().map(Living::taken).unwrap_or_default();
     report.linked = workers.living.as_ref().map(Living::linked).unwrap_or_default();
     Ok(report)
-}
-
-fn target_error(options: &Options, act: &'static str, error: Errno) -> RestoreError {
-    RestoreError::Io { act, path: Name::from(options.target.as_os_str()), source: error.into() }
-}
-
-// The repository, which a target may hold but not lie in.
-fn own(repo: &Repo, options: &Options) -> Result<Own, RestoreError> {
-    let looked = |source| RestoreError::Io {
-        act: "find out where the repository lies beside",
-        path: Name::from(options.target.as_os_str()),
-        source,
-    };
-    let own = Own::of(repo.store().directory()).map_err(looked)?;
-    if own.holds(&options.target).map_err(looked)? {
-        return Err(in_repository(Name::from(options.target.as_os_str())));
-    }
-    Ok(own)
-}
-
-fn in_repository(target: Name) -> RestoreError {
-    let why = "it is the repository, or lies in it; nothing is restored there".to_owned();
-    RestoreError::Target { target, why }
-}
-
-fn open_target(options: &Options) -> Result<Option<Arc<OwnedFd>>, RestoreError> {
-    let bad = |why: &str| {
-        let target = Name::from(options.target.as_os_str());
-        Err(RestoreError::Target { target, why: why.to_owned() })
-    };
-    if !options.dry_run {
-        std::fs::create_dir_all(&options.target).map_err(|source| RestoreError::Io {
-            act: "make the directory",
-            path: Name::from(options.target.as_os_str()),
-            source,
-        })?;
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(&options.target, flags, Bits::empty()) {
-        Err(Errno::NOENT) if options.dry_run => return Ok(None),
-        Err(Errno::NOTDIR) => return bad("it is not a directory"),
-        other => other.map_err(|e| target_error(options, "open", e))?,
-    };
-    if options.mode == Mode::Fresh {
-        let names = names_of(fd.as_fd()).map_err(|source| RestoreError::Io {
-            act: "list",
-            path: Name::from(options.target.as_os_str()),
-            source,
-        })?;
-        // what mkfs leaves at the top of a file system
-        if names.iter().any(|name| name != b"lost+found") {
-            return bad(
-                "it is not empty; choose another directory, or --in-place to bring it to the snapshot's state",
-            );
-        }
-    }
-    Ok(Some(Arc::new(fd)))
 }
 
 impl<'o> Run<'o, '_> {
@@ -430,7 +344,7 @@ impl<'o> Run<'o, '_> {
     }
 
     // Hands everything over that waits, and waits until it is done.
-    fn settle(&mut self) -> Result<(), RestoreError> {
+    pub(super) fn settle(&mut self) -> Result<(), RestoreError> {
         loop {
             let jobs = self.batch.all();
             jobs.into_iter().try_for_each(|job| self.send(job))?;
@@ -470,7 +384,7 @@ impl<'o> Run<'o, '_> {
         due.into_iter().try_for_each(|job| self.send(job))
     }
 
-    fn send(&self, job: Job<'o>) -> Result<(), RestoreError> {
+    pub(super) fn send(&self, job: Job<'o>) -> Result<(), RestoreError> {
         self.workers.job_sent();
         self.jobs.send(job).map_err(|_| RestoreError::Interrupted)
     }
@@ -549,180 +463,12 @@ impl<'o> Run<'o, '_> {
         if self.shared.collector.observer.interrupted() { Err(RestoreError::Interrupted) } else { Ok(()) }
     }
 
-    /// Waits for all files and then makes the links to them.
-    fn flush_links(&mut self) -> Result<(), RestoreError> {
-        if self.links.is_empty() && self.workers.living.is_none() {
-            return self.batch.all().into_iter().try_for_each(|job| self.send(job));
-        }
-        self.settle()?;
-        for link in std::mem::take(&mut self.links) {
-            match self.make_link(&link) {
-                Ok(()) => self.shared.collector.report().others += 1,
-                Err(e) => self.shared.collector.problem(&link.path, "link-not-made", e),
-            }
-        }
-        Ok(())
-    }
-
-    fn make_link(&self, link: &Link<'_>) -> io::Result<()> {
-        let made =
-            self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&link.leader).copied();
-        let made = match made {
-            Some(made) => made,
-            // what is not restored cannot be linked to either
-            None if matches!(link.entry.stat.kind, Type::Socket | Type::Char | Type::Block) => return Ok(()),
-            None => return Err(io::Error::other("the file it is another name of was not restored")),
-        };
-        let (parent, name) = split(&link.leader);
-        let dir = open_below(self.base.fd()?, parent)?;
-        let live = stat_in(dir.as_fd(), name)?;
-        // only what this run made is linked to
-        if live.map(|l| (l.dev, l.stat.inode)) != Some(made) {
-            return Err(io::Error::other("the file it is another name of was replaced by something else"));
-        }
-        let here = link.dir.fd()?;
-        let powers = &self.shared.powers;
-        // what is immutable gets no further name: its flags go for the moment
-        let link_as = |new: &[u8]| {
-            seal::insist(dir.as_fd(), name, powers, || {
-                rustix::fs::linkat(&dir, name, here, new, AtFlags::empty())
-            })
-        };
-        match stat_in(here, &link.name)? {
-            None => {
-                link_as(&link.name)?;
-                if let Some(living) = &self.workers.living {
-                    living.linked_again(&link.leader, &link.path, here, &link.name)?;
-                }
-            }
-            Some(there) if (there.dev, there.stat.inode) == made => return Ok(()),
-            Some(_) => {
-                link.dir.open_up()?;
-                let temporary = temporary_name()?;
-                link_as(&temporary)?;
-                if let Err(e) = put_over(&link.dir, &temporary, &link.name, powers) {
-                    let _ = rustix::fs::unlinkat(here, &*temporary, AtFlags::empty());
-                    return Err(e);
-                }
-            }
-        }
-        if powers.sets_flags() && !link.entry.flags.is_empty() && link.entry.stat.kind == Type::File {
-            let fd = open_in(dir.as_fd(), name, OFlags::RDONLY)?;
-            set_flags(fd.as_fd(), &link.entry.flags)?;
-        }
-        Ok(())
-    }
-
-    // The name of the inode's first entry in the manifest: what all its names have in common.
-    fn first_name(&self, entry: &Entry, path: &[u8]) -> Vec<u8> {
-        match &entry.hardlink {
-            Some(first) => first.clone(),
-            None if self.subtree == ROOT => path.to_vec(),
-            None => join(&self.subtree, path),
-        }
-    }
-
-    /// The inode of the first restored name of an inode: `None` if this is the first,
-    /// `Some(None)` if it is still being written.
-    pub(super) fn leader_inode(&self, entry: &Entry, path: &[u8]) -> Option<Option<(u64, u64)>> {
-        let leader = self.leaders.get(&self.first_name(entry, path))?;
-        if leader.content != content_of(entry) {
-            return None;
-        }
-        Some(self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&leader.path).copied())
-    }
-
-    /// Notes that a file with several names is there as it should be.
-    pub fn keep_leader(&mut self, entry: &Entry, path: &[u8], inode: (u64, u64)) {
-        let first = self.first_name(entry, path);
-        let content = content_of(entry);
-        self.leaders.entry(first).or_insert_with(|| Leader { path: path.to_vec(), content });
-        let mut linked = self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        linked.entry(path.to_vec()).or_insert(inode);
-    }
-
     fn finish(&mut self, removes: bool) -> Result<(), RestoreError> {
         self.settle()?;
         let result = if removes { self.remove_doomed() } else { Ok(()) };
         self.links.clear();
         self.doomed.clear();
         result
-    }
-}
-
-/// The directories between the base and the current entry.
-pub struct Stack<'o> {
-    base: Arc<Directory<'o>>,
-    open: Vec<(Vec<u8>, Level<'o>)>,
-}
-
-enum Level<'o> {
-    Made(Arc<Directory<'o>>),
-    // not selected itself; made when something below it is
-    Wished(Box<Entry>),
-}
-
-impl<'o> Stack<'o> {
-    /// Begins at the directory that the top of a placement lies in.
-    pub fn new(base: Arc<Directory<'o>>) -> Self {
-        Self { base, open: Vec::new() }
-    }
-
-    /// Enters a directory that is there.
-    pub(super) fn push(&mut self, path: Vec<u8>, dir: Arc<Directory<'o>>) {
-        self.unwind(&path);
-        self.open.push((path, Level::Made(dir)));
-    }
-
-    fn push_wished(&mut self, entry: Entry) {
-        let path = entry.path.clone();
-        self.unwind(&path);
-        self.open.push((path, Level::Wished(Box::new(entry))));
-    }
-
-    fn unwind(&mut self, path: &[u8]) {
-        while self.open.last().is_some_and(|(top, _)| top == path || !is_within_subtree(path, top)) {
-            self.open.pop();
-        }
-    }
-
-    /// The directory of this path, which must be that of an entry before.
-    pub(super) fn parent(&mut self, path: Option<&[u8]>, shared: &Shared<'o>) -> Option<Arc<Directory<'o>>> {
-        let Some(path) = path else { return Some(Arc::clone(&self.base)) };
-        // an entry without its directory costs nothing but itself: what is open above it stays open
-        while self.open.last().is_some_and(|(top, _)| !is_within_subtree(path, top)) {
-            self.open.pop();
-        }
-        match self.open.last() {
-            // a single file restored by itself has no directory of its own
-            None => return (path == ROOT).then(|| Arc::clone(&self.base)),
-            Some((top, _)) if top != path => return None,
-            Some(_) => {}
-        }
-        self.make_wished(shared)
-    }
-
-    fn make_wished(&mut self, shared: &Shared<'o>) -> Option<Arc<Directory<'o>>> {
-        let mut above = Arc::clone(&self.base);
-        for (path, level) in &mut self.open {
-            let dir = match level {
-                Level::Made(dir) => Arc::clone(dir),
-                Level::Wished(entry) if path == ROOT => above.with_entry(*entry.clone()),
-                Level::Wished(entry) => {
-                    let (_, name) = split(path);
-                    match above.make(name, path.clone(), Some(*entry.clone())) {
-                        Ok(dir) => dir,
-                        Err(e) => {
-                            shared.collector.problem(path, "directory-not-made", e);
-                            return None;
-                        }
-                    }
-                }
-            };
-            *level = Level::Made(Arc::clone(&dir));
-            above = dir;
-        }
-        Some(above)
     }
 }
 
@@ -768,15 +514,4 @@ fn file_name_of(placement: &Placement, root_name: &[u8]) -> Vec<u8> {
         return root_name.to_vec();
     }
     split(&placement.subtree).1.to_vec()
-}
-
-/// Opens a directory below another, component by component, never following a link.
-fn open_below(base: std::os::fd::BorrowedFd<'_>, path: Option<&[u8]>) -> io::Result<OwnedFd> {
-    let mut dir = base.try_clone_to_owned()?;
-    let names = path.unwrap_or_default().split(|&b| b == b'/');
-    for name in names.filter(|n| !n.is_empty() && *n != ROOT) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        dir = rustix::fs::openat(&dir, name, flags, Bits::empty())?;
-    }
-    Ok(dir)
 }
