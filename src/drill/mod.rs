@@ -16,6 +16,7 @@ mod rehearsal;
 pub mod sabotage;
 pub mod scratch;
 pub mod self_test;
+mod serve;
 mod setting;
 mod stage;
 
