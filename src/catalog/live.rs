@@ -20,7 +20,7 @@ use super::paths::{Part, absolute};
 use super::readers::{Asked, Difference, Found, Pair, serve};
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::name::Name;
-use crate::database::sqlite;
+use crate::database::{Beside, sqlite};
 use crate::format::manifest::{
     Entry, ROOT, Time, Type, compare_entries, line_is_database, line_is_merged, line_says, write_stat,
 };
@@ -189,7 +189,7 @@ fn compare_part<'r>(
         logged_before: options.logged_before,
         names: Names::default(),
         expected: Vec::new(),
-        database: None,
+        databases: Beside::default(),
         found,
         outcome,
         observer,
@@ -261,8 +261,8 @@ struct Side<'s, 'a, 'r> {
     logged_before: Time,
     names: Names,
     expected: Vec<u8>,
-    // the last database that both sides have
-    database: Option<Vec<u8>>,
+    // the databases that both sides have
+    databases: Beside,
     found: Tell<'s>,
     outcome: &'s mut Outcome,
     observer: &'s dyn Observer,
@@ -356,8 +356,7 @@ impl Side<'_, '_, '_> {
         let path = from_root(self.top, visit.path);
         self.removed_until(Some(&path))?;
         if self.cursor.path() != Some(&path[..]) {
-            let owner = sqlite::owner_of(&path).filter(|owner| self.database.as_deref() == Some(*owner));
-            if owner.is_some() {
+            if self.databases.is_of_one(&path) {
                 // what a database keeps beside itself is never part of a snapshot
                 return Ok(());
             }
@@ -368,7 +367,7 @@ impl Side<'_, '_, '_> {
         let line = self.cursor.line()?;
         let is_database = visit.item.live.stat.size.is_multiple_of(sqlite::PAGE) && line_is_database(line);
         if is_database {
-            self.database = Some(path.clone());
+            self.databases.add(&path);
         }
         if !line_says(line, &self.expected) {
             let old = Entry::read_line(line).map_err(RepoError::from)?;

@@ -1,11 +1,15 @@
 //! Databases that lie in the tree as files: found by what they are, copied whole while others write, and asked
 //! whether they are sound. No repository here.
 
+mod beside;
+pub mod locks;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::beside::Beside;
 
 /// What a database held when it was saved: what must hold again when it comes back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

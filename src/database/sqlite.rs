@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::Facts;
+use super::locks::{self, Copying};
 
 /// The first bytes of every SQLite database.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -135,10 +136,18 @@ pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result
     for attempt in 0..TRIES {
         let to = place.path().join(attempt.to_string());
         let (before, way) = (state(path)?, way(path)?);
-        let (facts, exact) = copy_once(path, way, &to, interrupted)?;
+        let copying = Copying::of((before.0, before.1));
+        let copied = copy_once(path, way, &to, interrupted);
+        drop(copying);
+        let (facts, exact) = copied?;
         let (after, is_alone) = (state(path)?, !beside(path, b"-wal"));
         // another file may have been put in its place, without SQLite's locks
-        let held = if way == Way::Shared { before.0 == after.0 } else { before == after && is_alone };
+        let held = match (way, exact) {
+            (Way::Shared, false) => (before.0, before.1) == (after.0, after.1),
+            // whoever honours the lock has not written
+            (Way::Shared, true) => before == after,
+            (Way::Alone, _) => before == after && is_alone,
+        };
         if held {
             return Ok(Copy { file: File::open(&to)?, facts, exact });
         }
@@ -205,9 +214,10 @@ fn back_up(source: &Connection, to: &Path, interrupted: Interrupted<'_>) -> Resu
     Ok(facts)
 }
 
-fn state(path: &Path) -> io::Result<(u64, u64, i64, i64, i64, i64)> {
+// Device, inode, size, times.
+fn state(path: &Path) -> io::Result<(u64, u64, u64, i64, i64, i64, i64)> {
     let m = std::fs::symlink_metadata(path)?;
-    Ok((m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+    Ok((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
 }
 
 /// What an existing database holds.
@@ -323,7 +333,10 @@ enum Way {
 
 fn way(path: &Path) -> Result<Way, SqliteError> {
     let mut header = [0; 20];
-    open_file(path)?.read_exact_at(&mut header, 0)?;
+    let file = open_file(path)?;
+    let read = file.read_exact_at(&mut header, 0);
+    locks::close(file);
+    read?;
     // bytes 18 and 19: the versions needed to write and to read; 2 is a write-ahead log (section 1.3.3)
     let log = header[18] == 2 || header[19] == 2;
     Ok(if log && !beside(path, b"-wal") { Way::Alone } else { Way::Shared })

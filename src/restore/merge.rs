@@ -16,7 +16,7 @@ use super::stack::Stack;
 use super::tree::{Run, split};
 use super::{Overwrite, Placement, RestoreError};
 use crate::base::Name;
-use crate::database::sqlite;
+use crate::database::Beside;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
 use crate::sys::attributes::{Handle, is_sealed, unseal};
@@ -45,8 +45,8 @@ struct Merge<'o> {
     // the device of the placement's top
     device: u64,
     names: Names,
-    // the last database that is brought to the snapshot's state
-    database: Option<Vec<u8>>,
+    // the databases that are brought to the snapshot's state
+    databases: Beside,
 }
 
 impl<'o> Run<'o, '_> {
@@ -68,7 +68,7 @@ impl<'o> Run<'o, '_> {
             inside: None,
             device: 0,
             names: Names::default(),
-            database: None,
+            databases: Beside::default(),
         };
         // a file by itself: only its own name is looked at
         let single = merge.next.as_ref().is_some_and(|e| e.path != ROOT && e.stat.kind != Type::Dir);
@@ -147,7 +147,7 @@ impl<'o> Run<'o, '_> {
                 continue;
             }
             if entry.database && self.wants(&entry) && compare_entries(&entry.path, visit.path).is_lt() {
-                merge.database = Some(entry.path.clone());
+                merge.databases.add(&entry.path);
             }
             match compare_entries(&entry.path, visit.path) {
                 std::cmp::Ordering::Less => {
@@ -198,8 +198,7 @@ impl<'o> Run<'o, '_> {
 
     fn extra(&mut self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
         // a log of what was there would be merged into the database that comes, and spoil it
-        let owner = sqlite::owner_of(visit.path).filter(|owner| merge.database.as_deref() == Some(*owner));
-        if owner.is_some() && visit.item.live.stat.kind == Type::File {
+        if merge.databases.is_of_one(visit.path) && visit.item.live.stat.kind == Type::File {
             return self.remove_side_file(visit);
         }
         let kept = visit.path == b"lost+found" || visit.path == ROOT;
@@ -275,7 +274,7 @@ impl<'o> Run<'o, '_> {
             found = self.meet_link(&entry, &path, (live.dev, live.stat.inode), found);
         }
         if entry.database && found != Meeting::Keep {
-            merge.database = Some(path.clone());
+            merge.databases.add(&path);
         }
         match found {
             Meeting::Same => self.shared.collector.report().unchanged += 1,

@@ -10,6 +10,7 @@ use super::content::{ContentError, ContentWriter, FileSource};
 use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::base::time::Clock;
+use crate::database::locks;
 use crate::database::sqlite::{self, SqliteError};
 use crate::format::manifest::{Entry, Type};
 use crate::format::snapshot::Database;
@@ -139,6 +140,8 @@ pub fn belongs_to_one(dir: &OwnedFd, item: &Item) -> bool {
         return false;
     };
     let Ok(fd) = open_in(dir.as_fd(), owner, OFlags::RDONLY) else { return false };
-    LiveStat::of(fd.as_fd()).is_ok_and(|live| is_database(&fd, &live))
-        && sqlite::path_in(dir.as_fd(), owner).is_ok_and(|path| sqlite::opens(&path))
+    let is_one = LiveStat::of(fd.as_fd()).is_ok_and(|live| is_database(&fd, &live));
+    // a worker may be copying it at this moment
+    locks::close(fd);
+    is_one && sqlite::path_in(dir.as_fd(), owner).is_ok_and(|path| sqlite::opens(&path))
 }
