@@ -307,12 +307,21 @@ pub fn open_tree(path: &Path) -> Result<OwnedFd, RestoreError> {
     })
 }
 
+/// A file that something was done to.
+#[derive(Clone, Copy, Debug)]
+pub struct Touched<'f> {
+    /// The file.
+    pub file: &'f LinkedFile,
+    /// How many names its inode has now.
+    pub links: u64,
+}
+
 /// Those of these files whose inode says that something was done to it since. What lies in the tree at such a path under
 /// another inode is the tree's own.
 ///
 /// # Errors
 /// If the tree cannot be opened.
-pub fn touched<'f>(tree: &Path, files: &'f [LinkedFile]) -> Result<Vec<&'f LinkedFile>, RestoreError> {
+pub fn touched<'f>(tree: &Path, files: &'f [LinkedFile]) -> Result<Vec<Touched<'f>>, RestoreError> {
     let top = open_tree(tree)?;
     // nearly all of it is the system's look at each
     let threads = worker_count().min(files.len() / 1000 + 1);
@@ -323,9 +332,8 @@ pub fn touched<'f>(tree: &Path, files: &'f [LinkedFile]) -> Result<Vec<&'f Linke
             let (parent, name) = split(&path.0);
             let live = around.open(&top, parent).and_then(|dir| stat_in(dir, name).ok()?);
             let live = live.filter(|live| live.stat.inode == *inode);
-            if live.is_some_and(|live| (live.stat.ctime, live.stat.mtime) != (*ctime, *mtime)) {
-                found.push(file);
-            }
+            let touched = live.filter(|live| (live.stat.ctime, live.stat.mtime) != (*ctime, *mtime));
+            found.extend(touched.map(|live| Touched { file, links: live.stat.links }));
         }
         found
     };

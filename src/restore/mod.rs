@@ -39,7 +39,7 @@ use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
 use crate::sys::host::worker_count;
 
-pub use living::{LinkedFile, TakeFrom, Taken, touched};
+pub use living::{LinkedFile, TakeFrom, Taken, Touched, touched};
 pub use report::{Loss, Problem, Report};
 pub use select::{Placement, Selection, place};
 pub use settled::{Twin, settled};

@@ -93,7 +93,9 @@ pub fn in_place(
     observer: &dyn Observer,
 ) -> Result<(), RollbackError> {
     let root = subject.plan.root();
-    let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete: false };
+    // a change may have left size and time as they were
+    let overwrite = Overwrite::IfTouched(snapshot::trusted_before(chosen.snapshot.document.started));
+    let mode = Mode::InPlace { overwrite, delete: false };
     let options = Options { mode, selection, delete_most: true, ..whole(&root) };
     moment("before the tree is rewritten");
     restored(subject, chosen, &options, observer)?;

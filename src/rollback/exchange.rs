@@ -29,6 +29,24 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), RollbackError> {
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the directory", parent))
 }
 
+/// Makes all that was done in a tree durable, before the exchange is. Where one journal takes every change of a file system in its
+/// order, syncing the exchange does that. Elsewhere (btrfs logs only what is synced) a power loss could leave the exchange
+/// without the names that live data got just before.
+///
+/// # Errors
+/// If the system refuses.
+pub fn settle_names(tree: &Path) -> Result<(), RollbackError> {
+    const ORDERED: [rustix::fs::FsWord; 2] = [0xef53, 0x5846_5342]; // ext4, XFS
+    let sync = || -> io::Result<()> {
+        let tree = File::open(tree)?;
+        if ORDERED.contains(&rustix::fs::fstatfs(&tree)?.f_type) {
+            return Ok(());
+        }
+        Ok(rustix::fs::syncfs(&tree)?)
+    };
+    sync().map_err(|source| RollbackError::Io { act: "sync", path: Name::from(tree.as_os_str()), source })
+}
+
 /// So often it is tried again when somebody else probes at the same time.
 const TRIES: usize = 5;
 

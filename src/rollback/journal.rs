@@ -209,6 +209,9 @@ pub struct Kept {
     /// The run that wrote down which files have a name in both trees; `None` if none has.
     #[serde(default)]
     pub linked: Option<String>,
+    /// It is being removed: what is left of it is no tree to go to.
+    #[serde(default)]
+    pub going: bool,
 }
 
 fn nowhere() -> Name {
@@ -224,9 +227,9 @@ impl Kept {
         Ok(Self::written(state)?.filter(Self::is_there))
     }
 
-    /// True if it is still where it was put.
+    /// True if it is still where it was put, whole.
     pub fn is_there(&self) -> bool {
-        inode(Path::new(self.path.as_os_str())) == Some(self.inode)
+        !self.going && inode(Path::new(self.path.as_os_str())) == Some(self.inode)
     }
 
     /// The one that is remembered, there or not.

@@ -4,8 +4,9 @@
 //! is looked at: one that was written to since is brought back from the snapshot that both trees have it from, and is that tree's own
 //! from then on; what was written stays the other tree's. docs/decisions/0011-names-in-both-trees.md says why that is enough.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::base::Name;
 use crate::base::event::Observer;
 use crate::base::id::SnapshotId;
 use crate::base::name::is_within;
-use crate::restore::{self, LinkedFile, Options, Selection};
+use crate::restore::{self, LinkedFile, Options, Selection, Touched};
 use crate::state::{State, StateError};
 
 /// The files that have a name in both trees, in the order of their paths.
@@ -85,29 +86,45 @@ impl Linked {
         state.remove(&file_of(run_id))
     }
 
-    /// Those of a tree that are not any more what the snapshot says, but for live data; `None` if there are none.
+    /// Those of a tree that are not any more what the snapshot says, but for live data; `None` if there are none. And those
+    /// whose inode the `other` tree has under a name that is not noted here: what is written to them would be written there,
+    /// and nobody would see it.
     ///
     /// # Errors
     /// If it cannot be found out: the snapshot may be gone.
     pub fn spoiled(
         &self,
         subject: &Subject<'_>,
-        tree: &Path,
+        (tree, other): (&Path, &Path),
         carried: &[Name],
     ) -> Result<Option<Spoiled>, RollbackError> {
         let touched = restore::touched(tree, &self.files).map_err(failed)?;
-        let ours = touched.into_iter().filter(|file| !is_carried(&file.0.0, carried));
-        let (half_done, touched): (Vec<_>, Vec<_>) = ours.partition(|file| self.mending.contains(&file.1));
-        if half_done.is_empty() && touched.is_empty() {
+        let ours = touched.into_iter().filter(|touched| !is_carried(&touched.file.0.0, carried));
+        let ours: Vec<_> = ours.collect();
+        if ours.is_empty() {
             return Ok(None);
         }
+        let names = self.names_of(ours.iter().map(|touched| touched.file.1).collect());
+        let (half_done, touched): (Vec<_>, Vec<_>) = ours.into_iter().partition(|touched| {
+            let names = names.get(&touched.file.1).map_or(&[][..], Vec::as_slice);
+            self.mending.contains(&touched.file.1) || is_elsewhere(touched, names, other)
+        });
         let chosen = choose(subject, Goal::Snapshot(self.snapshot))?;
-        let touched = touched.into_iter().map(|file| file.0.0.clone()).collect();
+        let touched = touched.into_iter().map(|touched| touched.file.0.0.clone()).collect();
         let paths =
             restore::unlike(subject.repo, &chosen.snapshot, &chosen.placement, &whole(tree), &touched);
         let mut paths = paths.map_err(failed)?;
-        paths.extend(half_done.into_iter().map(|file| file.0.clone()));
+        paths.extend(half_done.into_iter().map(|touched| touched.file.0.clone()));
         Ok((!paths.is_empty()).then_some(Spoiled { chosen, paths }))
+    }
+
+    // The names that each of these inodes has in each tree.
+    fn names_of(&self, inodes: BTreeSet<u64>) -> BTreeMap<u64, Vec<&LinkedFile>> {
+        let mut names: BTreeMap<u64, Vec<&LinkedFile>> = BTreeMap::new();
+        for file in self.files.iter().filter(|file| inodes.contains(&file.1)) {
+            names.entry(file.1).or_default().push(file);
+        }
+        names
     }
 
     /// Brings those of a tree that were written to back to what the snapshot says, each in one step, and forgets that
@@ -119,11 +136,11 @@ impl Linked {
         &mut self,
         subject: &Subject<'_>,
         run_id: &str,
-        tree: &Path,
+        (tree, other): (&Path, &Path),
         carried: &[Name],
         observer: &dyn Observer,
     ) -> Result<usize, RollbackError> {
-        let spoiled = self.spoiled(subject, tree, carried)?;
+        let spoiled = self.spoiled(subject, (tree, other), carried)?;
         if spoiled.is_none() && self.mending.is_empty() {
             return Ok(0);
         }
@@ -166,6 +183,17 @@ impl Linked {
         synced.map_err(io_error("sync", tree))?;
         clear(&aside)
     }
+}
+
+// True if a file that was touched has names besides those that are known: it was renamed in the other tree, or got one more.
+fn is_elsewhere(touched: &Touched<'_>, names: &[&LinkedFile], other: &Path) -> bool {
+    let known = names.len() as u64;
+    let is_there = |file: &&LinkedFile| {
+        let found = fs::symlink_metadata(other.join(file.0.as_os_str()));
+        found.is_ok_and(|found| found.ino() == file.1)
+    };
+    // no more names than this tree has: it is this tree's own by now
+    touched.links > known && (touched.links != 2 * known || !names.iter().all(is_there))
 }
 
 /// Where files are fetched to before a tree gets them.

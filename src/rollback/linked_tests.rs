@@ -147,6 +147,75 @@ fn a_service_that_fails_leaves_nothing_in_the_tree_from_before() {
     assert_eq!((world.print(), world.beside()), (old, 0));
 }
 
+// found by review: the tree from before had the file under a name that was not noted, and got what was written to it here
+#[test]
+fn a_file_that_gets_another_name_in_one_tree_is_shared_no_more() {
+    let world = World::new(false);
+    let (root, append) = (world.root().join("code"), |path: &str| world.append(path, "more"));
+    world.change(0);
+    world.roll_back();
+    for rename in [true, false] {
+        let (from, to) = if rename { ("1", "1.old") } else { ("3", "3.too") };
+        let act = if rename {
+            fs::rename(root.join(from), root.join(to))
+        } else {
+            fs::hard_link(root.join(from), root.join(to))
+        };
+        act.unwrap();
+        let new = world.print();
+        world.undo();
+        append(&format!("code/{from}"));
+        let old = world.print();
+        world.undo();
+        assert_eq!(world.print(), new, "{from}");
+        append(&format!("code/{to}"));
+        let new = world.print();
+        world.undo();
+        assert_eq!(world.print(), old, "{from}");
+        world.undo();
+        assert_eq!(world.print(), new, "{from}");
+    }
+}
+
+#[test]
+fn what_the_old_service_renames_at_its_end_is_not_written_to_by_the_new_one() {
+    let mut world = World::new(true);
+    let root = world.root();
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let (start, stop) = (read("start.sh"), read("stop.sh"));
+    let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+    write("start.sh", "echo broken >>code/1\nexit 3\n");
+    world.to = save(&world.subject(), "bad", "for a test", &Quiet).unwrap();
+    write("start.sh", &start);
+    write("stop.sh", &format!("mv code/1 code/1.old 2>/dev/null\n{stop}"));
+    let mut old = world.print();
+    let ended = world.go(&world.options(Goal::Snapshot(world.to), Way::Exchange));
+    assert!(matches!(ended, Ended::Reverted { .. }), "{ended:?}");
+    let renamed = old.remove("code/1").unwrap();
+    old.insert("code/1.old".to_owned(), renamed);
+    assert_eq!(world.print(), old);
+}
+
+#[test]
+fn the_tree_of_an_undo_is_not_dropped_under_one() {
+    let world = World::new(false);
+    world.change(0);
+    world.roll_back();
+    let held = journal::lock(&world.state).unwrap().unwrap();
+    assert!(matches!(drop_kept(&world.state), Err(RollbackError::Locked)));
+    drop(held);
+    let (done, _) = crash_after(3, || world.go(&world.options(Goal::Undo, Way::Exchange)));
+    assert!(done.is_none());
+    assert!(matches!(drop_kept(&world.state), Err(RollbackError::UnfinishedRun(_))));
+    unlocked(|| resume(&world.subject(), Direction::Revert, &Quiet));
+    // cut off in the middle, nobody goes to what is left, and it can be dropped still
+    let (done, seen) = crash_after(1, || drop_kept(&world.state));
+    assert!(done.is_none(), "{seen:?}");
+    assert!(Kept::read(&world.state).unwrap().is_none());
+    assert!(drop_kept(&world.state).unwrap().is_some());
+    assert_eq!((world.beside(), drop_kept(&world.state).unwrap()), (0, None));
+}
+
 #[test]
 fn an_undo_that_cannot_have_its_files_is_refused() {
     let world = World::new(false);

@@ -117,7 +117,7 @@ pub fn perform(
         undoes: proposal.undoes.clone(),
         reason: options.reason.clone(),
         was_running: false,
-        carried: Vec::new(),
+        carried: proposal.gone.clone(),
         rules: place::Rules::of(subject.plan, proposal.keep_databases),
         old_inode: journal::inode(&root).ok_or_else(strange)?,
         new_inode: 0,
@@ -170,9 +170,17 @@ pub fn resume(
 /// Removes the tree that an undo would go to. Says where it was; `None` if there is none.
 ///
 /// # Errors
-/// If it cannot be removed.
+/// If it cannot be removed, or a rollback or an undo is under way or was cut off: that may need it.
 pub fn drop_kept(state: &State) -> Result<Option<Name>, RollbackError> {
-    let Some(kept) = Kept::read(state)? else { return Ok(None) };
+    let _lock = journal::lock(state)?.ok_or(RollbackError::Locked)?;
+    if let Some(found) = Journal::open(state)? {
+        return Err(RollbackError::UnfinishedRun(Box::new(found.pending(false))));
+    }
+    let there = Kept::written(state)?.filter(|kept| kept.going || kept.is_there());
+    let Some(mut kept) = there else { return Ok(None) };
+    // cut off here, no undo goes to what is left of it
+    kept.going = true;
+    kept.write(state)?;
     carry::clear(std::path::Path::new(kept.path.as_os_str()))?;
     Kept::forget(state)?;
     kept.linked.map_or(Ok(()), |run_id| Linked::forget(state, &run_id))?;

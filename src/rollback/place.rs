@@ -1,5 +1,6 @@
 //! What stands in the way of any rollback of an application, and which of its paths are whose.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,14 +8,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::choose::Chosen;
 use super::exchange::{is_overlay, mounts_within, probe};
 use super::types::{Obstacle, RollbackError, Subject};
 use crate::base::Name;
 use crate::base::name::compare_paths;
+use crate::format::manifest::ROOT;
 use crate::plan::{DatabaseKind, Plan};
 use crate::service::Service;
 use crate::sys::btrfs;
 use crate::tree::exclude::{self, Excludes};
+use crate::tree::walk::join;
 
 /// So many paths are named.
 const NAMED: usize = 5;
@@ -189,6 +193,17 @@ pub struct Sorter<'r> {
     rebuild: Excludes,
     exclude: Excludes,
     databases: &'r [Name],
+    root: PathBuf,
+    left_out: Option<SnapshotsOwn<'r>>,
+}
+
+// What a snapshot was told to leave out, whatever the plan says now.
+struct SnapshotsOwn<'r> {
+    rules: Excludes,
+    markers: &'r [Name],
+    caches: bool,
+    // the tree, below the snapshot's root
+    subtree: &'r [u8],
 }
 
 impl<'r> Sorter<'r> {
@@ -202,7 +217,46 @@ impl<'r> Sorter<'r> {
             Excludes::build(root, &options).map_err(|error| RollbackError::Strange(error.to_string()))
         };
         let (keep, rebuild, exclude) = (build(&rules.keep)?, build(&rules.rebuild)?, build(&rules.exclude)?);
-        Ok(Self { keep, rebuild, exclude, databases: &rules.databases })
+        Ok(Self {
+            keep,
+            rebuild,
+            exclude,
+            databases: &rules.databases,
+            root: root.to_owned(),
+            left_out: None,
+        })
+    }
+
+    /// Knows, too, what the snapshot that the tree goes to was told to leave out.
+    ///
+    /// # Errors
+    /// If a pattern is wrong.
+    pub fn with_snapshot(mut self, chosen: &'r Chosen) -> Result<Self, RollbackError> {
+        let document = &chosen.snapshot.document;
+        let Some(excludes) = &document.excludes else { return Ok(self) };
+        let root = Path::new(document.roots[chosen.placement.root].path.as_os_str());
+        let options = exclude::Options { patterns: excludes.patterns.clone(), ..exclude::Options::default() };
+        let rules = Excludes::build(root, &options).map_err(|e| RollbackError::Strange(e.to_string()))?;
+        let subtree = &chosen.placement.subtree;
+        let (markers, caches) = (&excludes.markers[..], excludes.caches);
+        self.left_out = Some(SnapshotsOwn { rules, markers, caches, subtree });
+        Ok(self)
+    }
+
+    fn was_left_out(&self, path: &[u8], is_dir: bool) -> bool {
+        let Some(left_out) = &self.left_out else { return false };
+        let within = if left_out.subtree == ROOT { path.to_vec() } else { join(left_out.subtree, path) };
+        if left_out.rules.matches(&within, is_dir) {
+            return true;
+        }
+        let dir = self.root.join(OsStr::from_bytes(path));
+        let has = |mark: &Name| fs::symlink_metadata(dir.join(mark.as_os_str())).is_ok();
+        is_dir && left_out.markers.iter().any(has)
+    }
+
+    fn was_left_out_as_cache(&self, path: &[u8], is_dir: bool) -> bool {
+        let tag = self.root.join(OsStr::from_bytes(path)).join(exclude::CACHE_TAG);
+        is_dir && self.left_out.as_ref().is_some_and(|left_out| left_out.caches) && tag.is_file()
     }
 
     /// Whose a path below the tree is; `None` if it is the snapshot's. What lies in a directory that is somebody's is too.
@@ -212,7 +266,10 @@ impl<'r> Sorter<'r> {
         } else if self.rebuild.matches(path, is_dir) {
             Some(Class::Dropped)
         } else {
-            self.exclude.matches(path, is_dir).then_some(Class::Unclassified)
+            let is_nobodys = self.exclude.matches(path, is_dir) || self.was_left_out(path, is_dir);
+            // what is marked as a cache says of itself that programs make it again
+            let is_dropped = || self.was_left_out_as_cache(path, is_dir).then_some(Class::Dropped);
+            if is_nobodys { Some(Class::Unclassified) } else { is_dropped() }
         }
     }
 }
@@ -260,14 +317,24 @@ impl Classes {
             Class::Dropped => &mut self.dropped,
             Class::Unclassified => &mut self.unclassified,
         };
-        list.push(Name(path.to_vec()));
+        // all that lies in a directory of the snapshot is told by that directory
+        if list.last().is_none_or(|last| last.0 != path) {
+            list.push(Name(path.to_vec()));
+        }
     }
 
     /// In the order of paths.
     pub fn sort(&mut self) {
         for list in [&mut self.carried, &mut self.dropped, &mut self.unclassified] {
             list.sort_by(|a, b| compare_paths(&a.0, &b.0));
+            list.dedup();
         }
+    }
+
+    /// Those of these paths of another tree that are live data, and are not in this one.
+    pub fn gone(&self, others: Vec<Name>) -> Vec<Name> {
+        let is_gone = |path: &Name| !self.is_carried(Path::new(path.as_os_str()));
+        others.into_iter().filter(is_gone).collect()
     }
 
     /// What stays as it is: live data, and the databases that stay, each with all that may come to lie beside it.
@@ -282,12 +349,27 @@ impl Classes {
     }
 }
 
-// The files of the plan's databases that lie in the tree, and what SQLite writes beside them.
+// The files of the plan's databases that lie in the tree, and what SQLite writes beside them: where they really are, for
+// a link of the tree on the way is not a directory that something could be carried into.
 fn database_files(plan: &Plan) -> Vec<Name> {
     let root = plan.root();
+    let real_root = root.canonicalize().unwrap_or_else(|_| root.clone());
+    let real = |path: PathBuf| {
+        let by_parent = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(by_parent).unwrap_or_else(|| path.clone())
+    };
+    let below = |path: PathBuf| {
+        let found = path.strip_prefix(&real_root).or_else(|_| path.strip_prefix(&root));
+        found.ok().map(Path::to_owned)
+    };
     let paths = plan.database.iter().filter_map(|database| database.path.as_ref());
-    let beside =
-        |path: &String| ["", "-wal", "-shm", "-journal"].map(|ending| plan.path(format!("{path}{ending}")));
-    let below = |path: PathBuf| Some(Name::from(path.strip_prefix(&root).ok()?.as_os_str()));
-    paths.flat_map(beside).filter_map(below).collect()
+    let paths = paths.filter_map(|path| below(real(plan.path(path))));
+    let beside = |path: PathBuf| {
+        ["", "-wal", "-shm", "-journal"].map(|ending| {
+            let mut name = path.clone().into_os_string();
+            name.push(ending);
+            Name::from(&*name)
+        })
+    };
+    paths.flat_map(beside).collect()
 }

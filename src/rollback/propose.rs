@@ -31,6 +31,8 @@ use crate::verify::{self, Depth, Severity};
 
 /// So many changes are listed.
 const LISTED: usize = 20;
+/// So many paths are named.
+const NAMED: usize = 5;
 /// What a directory takes, in bytes.
 const BLOCK: u64 = 4096;
 /// Room that is left free besides what the new tree needs.
@@ -57,7 +59,7 @@ pub fn to_snapshot(
         let compared = compare(subject, &chosen, &rules, observer, &mut list);
         (compared, verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let (compared, classes) = compared?;
+    let Compared { outcome: compared, classes, gone } = compared?;
     let mut stops = obstacles(subject, &classes);
     if options.way == Way::InPlace {
         stops.retain(|stop| !stop.in_place_helps);
@@ -83,6 +85,7 @@ pub fn to_snapshot(
     stops.extend(no_room(parent, room, inodes));
     let databases = databases(subject, &chosen, options, &mut stops);
     let mut notes = chosen.notes.clone();
+    notes.extend(stays_gone(&gone));
     if subject.plan.root().is_symlink() {
         let link = Name::from(subject.plan.root().as_os_str());
         notes
@@ -117,6 +120,7 @@ pub fn to_snapshot(
         changes: compared.counts,
         listed,
         carried: classes.carried,
+        gone,
         dropped: classes.dropped,
         keep_databases: options.keep_databases,
         databases,
@@ -158,7 +162,9 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
             "lead the link back, or drop the earlier tree with lifeboat undo --drop",
         ));
     }
-    let mut notes = Vec::new();
+    let others = Classes::of(Path::new(kept.path.as_os_str()), &Rules::of(subject.plan, keep_databases))?;
+    let gone = classes.gone(others.carried);
+    let mut notes: Vec<_> = stays_gone(&gone).into_iter().collect();
     match spoiled(subject, &kept, &classes) {
         Ok(0) => {}
         Ok(count) => notes.push(format!(
@@ -183,6 +189,7 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
         changes: Counts::default(),
         listed: Vec::new(),
         carried: classes.carried,
+        gone,
         dropped: Vec::new(),
         keep_databases,
         databases: Vec::new(),
@@ -203,7 +210,8 @@ pub fn undo(subject: &Subject<'_>, options: &Options) -> Result<Proposal, Rollba
 fn spoiled(subject: &Subject<'_>, kept: &Kept, classes: &Classes) -> Result<usize, RollbackError> {
     let Some(run_id) = &kept.linked else { return Ok(0) };
     let linked = Linked::read(subject.state, run_id)?;
-    let spoiled = linked.spoiled(subject, Path::new(kept.path.as_os_str()), &classes.carried)?;
+    let trees = (Path::new(kept.path.as_os_str()), &*subject.tree());
+    let spoiled = linked.spoiled(subject, trees, &classes.carried)?;
     Ok(spoiled.map_or(0, |spoiled| spoiled.paths.len()))
 }
 
@@ -267,6 +275,23 @@ pub fn extra(
     Ok(found)
 }
 
+// That live data does not come back which somebody removed.
+fn stays_gone(gone: &[Name]) -> Option<String> {
+    let shown: Vec<String> = gone.iter().take(NAMED).map(Name::shown).collect();
+    let more = gone.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let text = format!("live data that is not there any more stays gone: {}{more}", shown.join(", "));
+    (!gone.is_empty()).then_some(text)
+}
+
+/// What a comparison of the living tree with the snapshot found.
+struct Compared {
+    outcome: live::Outcome,
+    classes: Classes,
+    // live data that only the snapshot has
+    gone: Vec<Name>,
+}
+
 // From the snapshot to what is there now, without live data and what no snapshot holds: that is told by whose it is.
 fn compare(
     subject: &Subject<'_>,
@@ -274,7 +299,7 @@ fn compare(
     rules: &Rules,
     observer: &dyn Observer,
     found: &mut dyn FnMut(&Change<'_>),
-) -> Result<(live::Outcome, Classes), RollbackError> {
+) -> Result<Compared, RollbackError> {
     let loaded = subject.repo.load(Condemned::Use)?;
     let mut chunks = ChunkReader::new(subject.repo.store(), &loaded.index, 4)?;
     let root = &chosen.snapshot.document.roots[chosen.placement.root];
@@ -282,8 +307,8 @@ fn compare(
     let logged_before = snapshot::trusted_before(chosen.snapshot.document.started);
     let options = live::Options { threads: worker_count(), logged_before, ..live::Options::default() };
     let tree = subject.plan.root();
-    let sorter = Sorter::new(&tree, rules)?;
-    let classes = Mutex::new(Classes::default());
+    let sorter = Sorter::new(&tree, rules)?.with_snapshot(chosen)?;
+    let (classes, saved) = (Mutex::new(Classes::default()), Mutex::new(Classes::default()));
     // paths are those of the snapshot's root, which may lie above the tree
     let below = |path: &[u8]| match &chosen.placement.subtree[..] {
         ROOT => Some(path.to_vec()),
@@ -292,8 +317,9 @@ fn compare(
     let leave_out = |path: &[u8], is_dir: bool, of: live::Of| {
         let Some(below) = below(path) else { return false };
         let class = sorter.class(&below, is_dir);
-        if let (Some(class), live::Of::Tree) = (class, of) {
-            classes.lock().unwrap_or_else(PoisonError::into_inner).add(class, &below);
+        let side = if of == live::Of::Tree { &classes } else { &saved };
+        if let Some(class) = class {
+            side.lock().unwrap_or_else(PoisonError::into_inner).add(class, &below);
         }
         class.is_some()
     };
@@ -306,9 +332,13 @@ fn compare(
         LiveError::Repo(error) => RollbackError::Repo(error),
         other => RollbackError::Strange(other.to_string()),
     })?;
-    let mut classes = classes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    classes.sort();
-    Ok((outcome, classes))
+    let [classes, saved] = [classes, saved].map(|classes| {
+        let mut classes = classes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        classes.sort();
+        classes
+    });
+    let gone = classes.gone(saved.carried);
+    Ok(Compared { outcome, classes, gone })
 }
 
 fn no_room(parent: &Path, bytes: u64, entries: u64) -> Option<Obstacle> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::build;
 use super::carry::{carry, clear, io_error};
 use super::choose::{Chosen, SAFETY_TAG};
-use super::exchange::exchange;
+use super::exchange::{exchange, settle_names};
 use super::journal::{Journal, Kept, Stage, Standing, inode};
 use super::linked::{Linked, fetched_beside};
 use super::place::Classes;
@@ -147,10 +147,12 @@ impl<'a> Run<'a> {
                 (saving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), ready)
             });
             self.note_saved(saved, began)?;
-            ready?;
+            // not beside the snapshot: closing a database that it copies would take the lock from it
+            self.carry_early(&ready?)?;
         } else if is_exchange {
             // writes down what it made, and the snapshot
-            self.make_ready(chosen)?;
+            let live = self.make_ready(chosen)?;
+            self.carry_early(&live)?;
         }
         if both || !is_exchange {
             self.journal.write(self.subject.state)?;
@@ -172,11 +174,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    // The tree that is to be the application, for an exchange.
-    fn make_ready(&mut self, chosen: Option<&Chosen>) -> Result<(), RollbackError> {
+    // The tree that is to be the application, for an exchange. What in it is live data.
+    fn make_ready(&mut self, chosen: Option<&Chosen>) -> Result<Vec<Name>, RollbackError> {
         let beside = self.beside();
         self.phase("build", false);
         let live = Classes::of(&self.root(), &self.journal.rules)?.carried;
+        // what goes until the service is stopped (its PID file) goes from the new tree too
+        self.note_live_data(live.clone());
         let linked = chosen.map(|chosen| self.build(chosen, &live, &beside)).transpose()?;
         if let (Some(chosen), Some(linked)) = (chosen, linked) {
             // live data is in both trees to stay
@@ -189,8 +193,12 @@ impl<'a> Run<'a> {
             // most of it, so that little is left to do while the service is stopped
             self.settle(&live, self.observer)?;
         }
-        // most names of live data too
-        match carry(&self.root(), &beside, &live) {
+        Ok(live)
+    }
+
+    // Gives live data most of its names, so that little is left to do while the service is stopped.
+    fn carry_early(&self, live: &[Name]) -> Result<(), RollbackError> {
+        match carry(&self.root(), &self.beside(), live) {
             // what its writer removes at this moment is seen again when the service is stopped
             Err(RollbackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -236,7 +244,8 @@ impl<'a> Run<'a> {
             Some(linked) => linked,
             None => Linked::read(self.subject.state, &run_id)?,
         };
-        let count = linked.settle(self.subject, &run_id, &self.beside(), carried, observer)?;
+        let (root, beside) = (self.root(), self.beside());
+        let count = linked.settle(self.subject, &run_id, (&beside, &root), carried, observer)?;
         self.linked = Some(linked);
         if count > 0 {
             let name = format!("fetch {count} files that were written to in both trees");
@@ -269,7 +278,9 @@ impl<'a> Run<'a> {
         self.settle(&carried, &Resolute(self.observer)).map_err(|e| causes(&e))?;
         self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
         let (root, beside) = (self.root(), self.beside());
-        let done = carry(&root, &beside, &self.journal.carried).and_then(|()| exchange(&root, &beside));
+        let done = carry(&root, &beside, &self.journal.carried)
+            .and_then(|()| settle_names(&beside))
+            .and_then(|()| exchange(&root, &beside));
         let done = done.map_err(|error| causes(&error));
         self.note_step("carry live data over and exchange the trees", began, done.as_ref().err().cloned());
         done
@@ -278,10 +289,13 @@ impl<'a> Run<'a> {
     // Notes what of the live tree stays as it is, besides what was noted before.
     fn look_for_live_data(&mut self) -> Result<(), String> {
         let found = Classes::of(&self.root(), &self.journal.rules).map_err(|e| causes(&e))?;
-        let more = found.staying(&self.journal.rules);
+        self.note_live_data(found.staying(&self.journal.rules));
+        Ok(())
+    }
+
+    fn note_live_data(&mut self, more: Vec<Name>) {
         let known: BTreeSet<_> = self.journal.carried.iter().map(|path| path.0.clone()).collect();
         self.journal.carried.extend(more.into_iter().filter(|path| !known.contains(&path.0)));
-        Ok(())
     }
 
     fn rewrite(&self, chosen: &Chosen) -> Result<(), String> {
@@ -393,6 +407,7 @@ impl<'a> Run<'a> {
             at: self.subject.repo.clock().now(),
             keeps_databases: self.journal.rules.keep_databases(),
             linked: self.journal.linked.clone(),
+            going: false,
         };
         if let Err(error) = kept.write(self.subject.state) {
             self.notes
@@ -496,6 +511,7 @@ impl<'a> Run<'a> {
                     ));
                 }
                 let done = carry(&root, &beside, &self.journal.carried)
+                    .and_then(|()| settle_names(&beside))
                     .and_then(|()| exchange(&root, &beside))
                     .map_err(|error| causes(&error));
                 self.note_step("exchange the trees back", began, done.as_ref().err().cloned());

@@ -310,6 +310,78 @@ fn a_name_in_the_tree_is_no_pattern() {
     assert_eq!((read("[x]*"), read("x")), ("since then".to_owned(), "then".to_owned()));
 }
 
+// found by review: package managers give all files the same old time
+#[test]
+fn in_place_brings_back_what_size_and_time_do_not_tell() {
+    let world = World::new(false);
+    let path = world.root().join("code/1");
+    let times = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "ONE 1").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+    assert_eq!(world.go(&world.options(Goal::Snapshot(world.to), Way::InPlace)), Ended::Done);
+    assert_eq!(fs::read_to_string(path).unwrap(), "one 1");
+}
+
+#[test]
+fn live_data_that_was_removed_does_not_come_back() {
+    for way in [Way::Exchange, Way::InPlace] {
+        let mut world = World::new(false);
+        let plan = world.root().join("lifeboat.toml");
+        let text = PLAN.replace(
+            "keep_on_rollback = [\"logs/\"]",
+            "keep_on_rollback = [\"logs/\", \"*.pid\", \"/up/*.jpg\"]",
+        );
+        fs::write(&plan, text).unwrap();
+        world.plan = Plan::load(&plan).unwrap();
+        fs::create_dir(world.root().join("up")).unwrap();
+        let pictures = ["up/gone.jpg", "up/stays.jpg", "x.pid"].map(|name| world.root().join(name));
+        pictures.iter().for_each(|path| fs::write(path, "then").unwrap());
+        world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+        for path in [&pictures[0], &pictures[2]] {
+            fs::remove_file(path).unwrap();
+        }
+        fs::write(&pictures[1], "now").unwrap();
+        let options = world.options(Goal::Snapshot(world.to), way);
+        let proposal = propose(&world.subject(), &options, &Quiet).unwrap();
+        assert!(proposal.notes.iter().any(|note| note.contains("up/gone.jpg")), "{:?}", proposal.notes);
+        assert_eq!(world.go(&options), Ended::Done);
+        let there = pictures.each_ref().map(|path| path.exists());
+        assert_eq!(there, [false, true, false], "{way:?}");
+        assert_eq!(fs::read_to_string(&pictures[1]).unwrap(), "now");
+        if way == Way::Exchange {
+            fs::remove_file(&pictures[1]).unwrap();
+            assert_eq!(world.go(&world.options(Goal::Undo, way)), Ended::Done);
+            assert!(
+                pictures.iter().all(|path| !path.exists()),
+                "{:?}",
+                pictures.each_ref().map(|p| p.exists())
+            );
+        }
+    }
+}
+
+// The plan may have other rules by now than the snapshot was taken with.
+#[test]
+fn what_the_snapshot_was_told_to_leave_out_stops_it() {
+    let mut world = World::new(false);
+    let text = fs::read_to_string(world.root().join("lifeboat.toml")).unwrap();
+    let excluding = text.replacen("exclude = [", "exclude = [\"/uploads/\", ", 1);
+    assert_ne!(text, excluding);
+    fs::write(world.root().join("lifeboat.toml"), &excluding).unwrap();
+    world.plan = Plan::load(&world.root().join("lifeboat.toml")).unwrap();
+    world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    fs::write(world.root().join("lifeboat.toml"), &text).unwrap();
+    world.plan = Plan::load(&world.root().join("lifeboat.toml")).unwrap();
+    fs::create_dir(world.root().join("uploads")).unwrap();
+    fs::write(world.root().join("uploads/picture"), "of a customer").unwrap();
+    for way in [Way::Exchange, Way::InPlace] {
+        let options = world.options(Goal::Snapshot(world.to), way);
+        let proposal = propose(&world.subject(), &options, &Quiet).unwrap();
+        let why: Vec<_> = proposal.obstacles().iter().map(|obstacle| obstacle.what.as_str()).collect();
+        assert!(why.iter().any(|why| why.contains("uploads")), "{why:?}");
+    }
+}
+
 #[test]
 fn only_directories_in_which_nothing_changed_are_settled() {
     let mut world = World::new(false);

@@ -147,6 +147,8 @@ pub struct Proposal {
     pub listed: Vec<String>,
     /// Live data that is carried over as it is.
     pub carried: Vec<Name>,
+    /// Live data that the other tree has, and the living one has not any more: it stays gone.
+    pub gone: Vec<Name>,
     /// What is dropped because programs make it again.
     pub dropped: Vec<Name>,
     /// Databases stay as they are.

@@ -175,6 +175,31 @@ fn a_change_that_is_in_the_log_alone_is_seen() {
     assert!(shown.contains("app.db (sqlite): 1 table with 1 row"), "{shown}");
 }
 
+// found by review: only the last database that the walk had come past was known
+#[test]
+fn a_log_does_not_stay_whatever_lies_between_it_and_its_database() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    for path in [&database, &dir.join("app.db-backup")] {
+        sql(path, "PRAGMA journal_mode=WAL;CREATE TABLE t(x);INSERT INTO t VALUES (1)");
+    }
+    let id = env.snapshot(&dir);
+    sql_and_die(&database, "PRAGMA wal_autocheckpoint=0;INSERT INTO t VALUES (2)");
+    let diff = env.lifeboat(&["diff", "--live", "latest"]).ok().stdout;
+    assert!(!diff.contains("app.db-wal"), "{diff}");
+    let mut what = OsString::from(format!("{id}:"));
+    what.push(&dir);
+    let to = ["--target".into(), dir.clone().into_os_string(), "--in-place".into()];
+    env.lifeboat(&[&["restore".into(), "-q".into(), what], &to[..]].concat()).ok();
+    assert_eq!(names(&dir), ["app.db", "app.db-backup"]);
+    assert_eq!(count(&database), "1");
+}
+
+#[test]
+fn nor_is_one_whose_journal_stays_beside_it() {
+    never_torn("persist", 40);
+}
+
 #[test]
 fn nothing_beside_a_database_is_made_or_removed() {
     let env = TestEnv::new();

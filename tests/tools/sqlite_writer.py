@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Databases for the tests, made and judged by another SQLite than the program's.
 
-    sqlite_writer.py write FILE [log|journal|closing]
+    sqlite_writer.py write FILE [log|journal|persist|closing]
                                      changes FILE for ever, in transactions after each of which its numbers agree: with a
-                                     write-ahead log, with a rollback journal, or with a log and closed after each
+                                     write-ahead log, with a rollback journal, with one that is not removed, or with a log
+                                     and closed after each
     sqlite_writer.py judge FILE...   exits with 1 and names each FILE that is torn
     sqlite_writer.py rows FILE       prints how many rows it has
 """
@@ -13,7 +14,7 @@ import sys
 
 def connect(path, way):
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
-    db.execute(f"PRAGMA journal_mode={'DELETE' if way == 'journal' else 'WAL'}")
+    db.execute(f"PRAGMA journal_mode={ {'journal': 'DELETE', 'persist': 'PERSIST'}.get(way, 'WAL') }")
     # a small log: what is committed goes over into the file all the time
     db.execute("PRAGMA wal_autocheckpoint=20")
     return db
