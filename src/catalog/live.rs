@@ -4,10 +4,11 @@
 //! any other the content is read and held against the hashes, unless its size tells already.
 
 use std::cmp::Ordering;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub one_file_system: bool,
     /// How many threads read directories ahead, and as many read files.
     pub threads: usize,
+    /// Where what is compared lies now, if that is a copy somewhere else.
+    pub at: Option<PathBuf>,
     /// What was written to the log of a database before this is in the snapshot, which had merged it.
     pub logged_before: Time,
 }
@@ -175,7 +178,8 @@ fn compare_part<'r>(
     outcome: &mut Outcome,
     observer: &dyn Observer,
 ) -> std::result::Result<(), LiveError> {
-    let live_path = absolute(&part.root.path.0, &part.top);
+    let own_path = || PathBuf::from(OsString::from_vec(absolute(&part.root.path.0, &part.top)));
+    let live_path = options.at.clone().unwrap_or_else(own_path);
     let excludes =
         Excludes::build(Path::new(std::ffi::OsStr::from_bytes(&part.root.path.0)), &options.excludes)?;
     let cursor = Cursor::new(chunks, part)?;
@@ -194,7 +198,7 @@ fn compare_part<'r>(
         outcome,
         observer,
     };
-    let path = std::ffi::OsStr::from_bytes(&live_path);
+    let path = live_path.as_path();
     // the root may have been named through a link; what lies below is never followed
     let stat = if part.top == ROOT {
         rustix::fs::stat(path)
@@ -209,7 +213,7 @@ fn compare_part<'r>(
             let rules = Rules { excludes: &excludes, leave_out, device, top: &part.top };
             walk::<LiveError>(fd, &rules, options.threads, &mut |visit| side.visit(visit))?;
         }
-        Ok(live) => side.single(Path::new(path), live)?,
+        Ok(live) => side.single(path, live)?,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
         Err(e) => side.problem(&part.top, &e.into()),
     }

@@ -35,6 +35,8 @@ pub const PAGE: u64 = 512;
 pub const MAX_TABLES: usize = 256;
 /// So long a writer that holds the database alone is waited for.
 const BUSY: Duration = Duration::from_secs(10);
+/// How often it is asked whether the writer has gone.
+const GAP: Duration = Duration::from_millis(2);
 /// How often a database that nobody had open is copied again because somebody came meanwhile.
 const TRIES: usize = 4;
 /// Pages copied between two looks whether somebody wants an end.
@@ -139,14 +141,12 @@ pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result
         let copying = Copying::of((before.0, before.1));
         let copied = copy_once(path, way, &to, interrupted);
         drop(copying);
-        let (facts, exact) = copied?;
+        let Some((facts, exact)) = copied? else { continue };
         let (after, is_alone) = (state(path)?, !beside(path, b"-wal"));
         // another file may have been put in its place, without SQLite's locks
-        let held = match (way, exact) {
-            (Way::Shared, false) => (before.0, before.1) == (after.0, after.1),
-            // whoever honours the lock has not written
-            (Way::Shared, true) => before == after,
-            (Way::Alone, _) => before == after && is_alone,
+        let held = match way {
+            Way::Shared => (before.0, before.1) == (after.0, after.1),
+            Way::Alone => before == after && is_alone,
         };
         if held {
             return Ok(Copy { file: File::open(&to)?, facts, exact });
@@ -156,25 +156,30 @@ pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result
     Err(SqliteError::Busy(why.to_owned()))
 }
 
-// What it holds, and whether its bytes are the file's.
+// What it holds, and whether its bytes are the file's; `None` if somebody wrote to it who does not honour SQLite's lock.
 fn copy_once(
     path: &Path,
     way: Way,
     to: &Path,
     interrupted: Interrupted<'_>,
-) -> Result<(Facts, bool), SqliteError> {
+) -> Result<Option<(Facts, bool)>, SqliteError> {
     let source = open_in_way(path, way)?;
     // one read transaction around all steps: without it each step could see another state and start again
     source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
     if way == Way::Shared && has_log(&source, path)? {
-        return Ok((back_up(&source, to, interrupted)?, false));
+        return Ok(Some((back_up(&source, to, interrupted)?, false)));
     }
+    let locked = state(path)?;
     // closing this descriptor drops the lock, as SQLite's are POSIX locks of the whole process: not before all is copied
     let mut file = open_file(path)?;
     copy_bytes(&mut file, &mut File::create_new(to)?, interrupted)?;
+    let held = state(path)? == locked;
     drop((file, source));
+    if !held {
+        return Ok(None);
+    }
     let copy = open_in_way(to, Way::Alone)?;
-    Ok((until(interrupted, &copy, || facts(&copy))?, true))
+    Ok(Some((until(interrupted, &copy, || facts(&copy))?, true)))
 }
 
 // True if what was written last may not be in the database's own file. Asked inside a read transaction.
@@ -357,6 +362,12 @@ fn size_beside(path: &Path, suffix: &[u8]) -> Option<u64> {
     std::fs::symlink_metadata(OsStr::from_bytes(&name)).ok().map(|found| found.len())
 }
 
+// SQLite's own way of waiting sleeps for up to a tenth of a second, and sleeps through the gaps that a busy writer leaves.
+fn wait_for_a_gap(times: i32) -> bool {
+    std::thread::sleep(GAP);
+    GAP.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX)) < BUSY
+}
+
 fn open(path: &Path) -> Result<Connection, SqliteError> {
     open_in_way(path, way(path)?)
 }
@@ -366,8 +377,8 @@ fn open_in_way(path: &Path, way: Way) -> Result<Connection, SqliteError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(uri(path, way), flags)?;
-    db.busy_timeout(BUSY)?;
+    let mut db = Connection::open_with_flags(uri(path, way), flags)?;
+    db.busy_handler(Some(wait_for_a_gap))?;
     // what is in the schema is not run: it may come from anybody
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

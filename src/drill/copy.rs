@@ -13,8 +13,7 @@ use crate::catalog::diff::Change;
 use crate::catalog::live::{self, diff_live_beside};
 use crate::catalog::paths::{Part, absolute};
 use crate::evidence::Outcome;
-use crate::format::manifest::{ROOT, Type};
-use crate::format::snapshot::Root;
+use crate::format::manifest::Type;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::manifest_reader::find_entry;
@@ -118,16 +117,9 @@ fn differences(
     let root = &snapshot.document.roots[placement.root];
     let loaded = repo.load(Condemned::Use).map_err(|e| causes(&e))?;
     let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4).map_err(|e| causes(&e))?;
-    // the comparison looks below the root's path: give it one by which the copy is found
-    let at = Name::from(target.as_os_str());
-    let depth = if placement.subtree == ROOT { Vec::new() } else { placement.subtree.clone() };
-    let base = match at.0.strip_suffix(&depth[..]).filter(|_| !depth.is_empty()) {
-        Some(base) => Name(base.strip_suffix(b"/").unwrap_or(base).to_vec()),
-        None => at,
-    };
-    let moved = Root { path: base, ..root.clone() };
-    let parts = [Part { root: &moved, top: placement.subtree.clone() }];
-    let options = live::Options { threads: worker_count(), ..live::Options::default() };
+    let parts = [Part { root, top: placement.subtree.clone() }];
+    let at = Some(target.to_owned());
+    let options = live::Options { threads: worker_count(), at, ..live::Options::default() };
     let mut found: BTreeMap<Vec<u8>, (ChangeKind, String)> = BTreeMap::new();
     let (mut all, mut foreign) = (0u64, 0u64);
     let is_root = is_root();

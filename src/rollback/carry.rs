@@ -222,9 +222,18 @@ pub(super) fn give_attributes(source: &Path, target: &Path) -> Result<(), Rollba
     rustix::fs::fchmod(&made, Mode::from_raw_mode(found.mode() & 0o7777)).map_err(failed)?;
     let read = |fd| xattrs(Handle::Open(fd)).map_err(io_error("read the attributes of", source));
     let there = read(made.as_fd())?;
-    for (name, value) in read(have.as_fd())?.into_iter().filter(|attribute| !there.contains(attribute)) {
-        set_xattr(Handle::Open(made.as_fd()), &name.0, &value)
+    let wanted = read(have.as_fd())?;
+    for (name, value) in wanted.iter().filter(|attribute| !there.contains(attribute)) {
+        set_xattr(Handle::Open(made.as_fd()), &name.0, value)
             .map_err(io_error("set the attributes of", target))?;
+    }
+    // an access list that was taken away does not come back; labels belong to the system
+    let is_wanted = |name: &Name| wanted.iter().any(|(wanted, _)| wanted == name);
+    for (name, _) in there.iter().filter(|(name, _)| !is_wanted(name) && !name.0.starts_with(b"security.")) {
+        match rustix::fs::fremovexattr(&made, &*name.0) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(error) => return Err(io_error("remove the attributes of", target)(error.into())),
+        }
     }
     Ok(())
 }

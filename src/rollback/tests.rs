@@ -360,6 +360,35 @@ fn live_data_that_was_removed_does_not_come_back() {
     }
 }
 
+// found by review: nothing can be carried into a link, and that was noticed when the service was stopped
+#[test]
+fn a_database_that_stays_may_lie_behind_a_link_of_the_tree() {
+    let mut world = World::new(false);
+    let root = world.root();
+    fs::create_dir_all(root.join("shared/data")).unwrap();
+    std::os::unix::fs::symlink("shared/data", root.join("data")).unwrap();
+    let database = root.join("shared/data/app.db");
+    let run = |sql: &str| rusqlite::Connection::open(&database).unwrap().execute_batch(sql).unwrap();
+    run("CREATE TABLE t (x); INSERT INTO t VALUES (1);");
+    let plan = root.join("lifeboat.toml");
+    fs::write(&plan, format!("{PLAN}[[database]]\nkind = \"sqlite\"\npath = \"data/app.db\"\n")).unwrap();
+    world.plan = Plan::load(&plan).unwrap();
+    world.to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    run("INSERT INTO t VALUES (2);");
+    world.change(0);
+    let options = Options { keep_databases: true, ..world.options(Goal::Snapshot(world.to), Way::Exchange) };
+    assert_eq!(world.go(&options), Ended::Done);
+    let count = || -> i64 {
+        let db = rusqlite::Connection::open(&database).unwrap();
+        db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(), 2);
+    assert_eq!(fs::read_to_string(root.join("code/2")).unwrap(), "one 2");
+    run("INSERT INTO t VALUES (3);");
+    assert_eq!(world.go(&world.options(Goal::Undo, Way::Exchange)), Ended::Done);
+    assert_eq!(count(), 3);
+}
+
 // The plan may have other rules by now than the snapshot was taken with.
 #[test]
 fn what_the_snapshot_was_told_to_leave_out_stops_it() {

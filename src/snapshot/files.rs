@@ -10,15 +10,19 @@ use super::content::{Chunks, ContentError, ContentWriter, FileSource};
 use super::databases::{self, Databases};
 use crate::base::Name;
 use crate::base::id::ChunkId;
-use crate::format::manifest::{Entry, MAX_LINE, Type};
+use crate::base::time::Clock;
+use crate::format::manifest::{Entry, MAX_LINE, Stat, Type};
 use crate::format::snapshot::Database;
 use crate::repo::RepoError;
 use crate::sys::attributes::{Handle, flags, holes, xattrs};
 use crate::sys::names::Names;
+use crate::sys::pages::begin_write_back;
 use crate::tree::live::{LiveStat, add_names, open_in};
 
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 4;
+/// By now the system has written changed pages back, in seconds: it begins after 30 (`vm.dirty_expire_centisecs`).
+const WRITTEN_BACK: i64 = 600;
 
 /// A file to read.
 pub struct FileJob {
@@ -166,6 +170,9 @@ fn read_once(
             "it was replaced by something that is no regular file",
         )));
     }
+    if is_recent(&before.stat) {
+        begin_write_back(fd.as_fd());
+    }
     let mut entry = Entry::new(Vec::new(), before.stat);
     entry.xattrs = xattrs(Handle::Open(fd.as_fd())).map_err(ContentError::Source)?;
     entry.flags = flags(fd.as_fd());
@@ -187,6 +194,12 @@ fn read_once(
     }
     entry.torn = true;
     Ok(Some((entry, chunks)))
+}
+
+// What was written to longer ago, the system has written back by itself, so that a further write shows in its times.
+fn is_recent(stat: &Stat) -> bool {
+    let (now, _) = Clock::System.now().parts();
+    stat.ctime.0 >= now.saturating_sub(WRITTEN_BACK)
 }
 
 // Returns how many bytes of content there were. A file that ended early gets that size.

@@ -9,6 +9,7 @@ pub mod host;
 pub mod memory;
 pub mod names;
 pub mod namespace;
+pub mod pages;
 pub mod process;
 pub mod process_facts;
 pub mod process_tree;

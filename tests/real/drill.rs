@@ -383,6 +383,26 @@ fn planned<'e>(env: &'e TestEnv, rest: &str) -> App<'e> {
 const ROWS: &str =
     "[[check]]\nname = \"rows\"\ncommand = \"grep -q '42 rows' data.txt\"\ndata_proving = true\n";
 
+// found by review: the comparison looked for the copy at another place
+#[test]
+fn a_tree_that_is_a_part_of_what_the_snapshot_holds_can_be_drilled() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = App::small(&env, "tests = [\"true\"]");
+    let around = app.dir.parent().unwrap().join("around");
+    fs::create_dir(&around).unwrap();
+    fs::rename(&app.dir, around.join("app")).unwrap();
+    let app = App { env: &env, dir: around.join("app") };
+    env.snapshot(&around);
+    let run = record(&app.drill(&[]).ok());
+    assert_eq!(text(&run, "verdict"), "pass");
+    fs::write(app.dir.join("data.txt"), "other rows\n").unwrap();
+    env.snapshot(&around);
+    app.drill(&[]).exits(20);
+}
+
 #[test]
 fn a_server_that_no_check_knows_does_not_pass() {
     if !have_sandbox() {

@@ -141,6 +141,7 @@ fn live(
         one_file_system: args.one_file_system,
         threads: worker_count(),
         logged_before: trusted_before(snapshot.document.started),
+        at: None,
     };
     let observer = context.notices();
     let mut found = |change: &Change<'_>| printer.change(change);
