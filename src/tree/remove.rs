@@ -195,10 +195,13 @@ impl Removal {
 }
 
 // Which mount it lies on, and its mode. A directory of the same file system may be mounted elsewhere: its device is the
-// same, its mount is not.
+// same, its mount is not. And a subvolume of btrfs has a device of its own, and is no mount. The device decides only for a kernel
+// that does not tell mounts (before Linux 5.8).
 fn about(fd: BorrowedFd<'_>) -> io::Result<((u32, u32, u64), u32)> {
     let x = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MODE | StatxFlags::MNT_ID)?;
-    Ok(((x.stx_dev_major, x.stx_dev_minor, x.stx_mnt_id), u32::from(x.stx_mode)))
+    let tells_mount = x.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    let mount = if tells_mount { (0, 0, x.stx_mnt_id) } else { (x.stx_dev_major, x.stx_dev_minor, 0) };
+    Ok((mount, u32::from(x.stx_mode)))
 }
 
 fn make_ours(fd: BorrowedFd<'_>) -> io::Result<()> {
