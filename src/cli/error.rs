@@ -190,7 +190,7 @@ fn advice_for(error: &StoreError) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => "run as the user that owns the repository",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space where the repository is; lifeboat forget and lifeboat prune remove old snapshots"
+            "free a few MiB where the repository is by other means: to give room back, lifeboat forget and then lifeboat prune need a little themselves"
         }
         io::ErrorKind::DirectoryNotEmpty => "name a directory that is empty or does not exist",
         _ => "",
