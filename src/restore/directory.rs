@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::attributes::{Now, Powers, apply};
 use super::own::{Own, identity};
 use super::report::Collector;
+use super::room::in_the_way;
 use super::seal;
 use super::spare::Spared;
 use crate::format::manifest::Entry;
@@ -30,6 +31,8 @@ pub struct Shared<'o> {
     pub open: AtomicUsize,
     /// Nothing is written.
     pub dry_run: bool,
+    /// A directory goes with all that is in it where something else comes.
+    pub clears: bool,
     /// The repository, which stays whatever happens.
     pub own: Own,
 }
@@ -141,12 +144,22 @@ impl<'o> Directory<'o> {
         Err(io::Error::other(format!("the directory it lies in: {}", seal::refused())))
     }
 
-    /// Removes whatever is at a name, to make room for what comes.
+    /// Removes the directory at a name, to make room for what comes.
     ///
     /// # Errors
-    /// If something stays, such as the repository.
-    pub fn clear(&self, name: &[u8]) -> io::Result<u64> {
-        remove_in(self.fd()?, name, &self.shared.own)
+    /// If something stays, such as the repository, or what lies in it where that is not to go.
+    pub fn clear(&self, name: &[u8]) -> io::Result<()> {
+        let removed = if self.shared.clears {
+            remove_in(self.fd()?, name, &self.shared.own)?
+        } else {
+            match rustix::fs::unlinkat(self.fd()?, name, AtFlags::REMOVEDIR) {
+                Ok(()) => 1,
+                Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(in_the_way()),
+                Err(e) => return Err(e.into()),
+            }
+        };
+        self.shared.collector.report().deleted += removed;
+        Ok(())
     }
 
     /// Its descriptor.

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, OFlags};
 use super::attributes::{Now, apply};
 use super::directory::{Directory, remove_but};
 use super::live::{Meeting, meet};
+use super::room::Room;
 use super::seal;
 use super::settled::Unsettled;
 use super::spare::{LeftOut, Spared};
@@ -42,6 +43,8 @@ struct Merge<'o> {
     delete: Option<LeftOut>,
     // the subtree being passed over, and whether it is doomed
     inside: Option<(Vec<u8>, bool)>,
+    // what waits for that subtree to make room
+    room: Option<Room<'o>>,
     // the device of the placement's top
     device: u64,
     names: Names,
@@ -66,6 +69,7 @@ impl<'o> Run<'o, '_> {
             overwrite,
             delete,
             inside: None,
+            room: None,
             device: 0,
             names: Names::default(),
             databases: Beside::default(),
@@ -82,6 +86,7 @@ impl<'o> Run<'o, '_> {
             walk(root, &unsettled, workers, &mut |visit| {
                 self.visit(&mut merge, reader, placement, file_name, visit)
             })?;
+            self.leave(&mut merge)?;
         }
         while let Some(entry) = merge.next.take() {
             self.check_interrupt()?;
@@ -101,6 +106,12 @@ impl<'o> Run<'o, '_> {
         let Some(there) = there else {
             return self.put_file(Arc::clone(base), name, path, entry, false);
         };
+        if there.stat.kind == Type::Dir && merge.overwrite != Overwrite::Never {
+            let fd = open_in(base.fd()?, &name, OFlags::RDONLY | OFlags::DIRECTORY)
+                .map_err(std::io::Error::from)?;
+            let room = Room::new(Arc::clone(base), name, entry, false);
+            return self.make_room_alone(room, fd);
+        }
         let found =
             meet(&entry, &there.stat, (base.fd()?, &name), merge.overwrite, &self.shared.powers, self.index);
         match found {
@@ -125,12 +136,15 @@ impl<'o> Run<'o, '_> {
         self.there += 1;
         if let Some((top, doomed)) = &merge.inside {
             if is_within_subtree(visit.path, top) {
-                if *doomed {
+                if merge.room.is_some() {
+                    let stays = self.stays(merge, &visit);
+                    merge.room.as_mut().into_iter().for_each(|room| room.see(stays));
+                } else if *doomed {
                     self.inside_doomed(merge, &visit);
                 }
                 return Ok(());
             }
-            merge.inside = None;
+            self.leave(merge)?;
         }
         if visit.path == ROOT {
             merge.device = visit.item.live.dev;
@@ -165,6 +179,19 @@ impl<'o> Run<'o, '_> {
             }
         }
         self.extra(merge, &visit);
+        Ok(())
+    }
+
+    // The subtree that was passed over is behind.
+    fn leave(&mut self, merge: &mut Merge<'o>) -> Result<(), RestoreError> {
+        merge.inside = None;
+        let Some(room) = merge.room.take() else { return Ok(()) };
+        let database = room.entry.database.then(|| room.entry.path.clone());
+        if self.make_room(room)?
+            && let Some(path) = database
+        {
+            merge.databases.add(&path);
+        }
         Ok(())
     }
 
@@ -259,13 +286,21 @@ impl<'o> Run<'o, '_> {
                 return Ok(());
             }
             (true, false) => return self.replace_by_dir(merge, entry, visit),
-            // what is below a directory that becomes a file goes with it
             (false, true) => merge.inside = Some((visit.path.to_vec(), false)),
             (false, false) => {}
         }
         let (parent, name) = split(visit.path);
         let Some(dir) = merge.stack.parent(parent, self.shared) else { return Ok(()) };
         let name = name.to_vec();
+        if live_dir && merge.overwrite != Overwrite::Never {
+            // whether it makes room shows when all that is below it has been seen
+            let stays = !visit.problems.is_empty() || self.stays(merge, visit);
+            merge.room = Some(Room::new(dir, name, entry, stays));
+            return Ok(());
+        }
+        if self.options.count_only {
+            return Ok(());
+        }
         let at = (visit.dir.as_fd(), &name[..]);
         let mut found = meet(&entry, &live.stat, at, merge.overwrite, &self.shared.powers, self.index);
         let path = entry.path.clone();
@@ -361,7 +396,7 @@ impl<'o> Run<'o, '_> {
 
     /// Removes what the snapshot does not have.
     pub(super) fn remove_doomed(&mut self) -> Result<(), RestoreError> {
-        let doomed: u64 = self.doomed.iter().map(|d| d.entries).sum();
+        let doomed = self.cleared + self.doomed.iter().map(|d| d.entries).sum::<u64>();
         if doomed > self.there / 2 && !self.options.delete_most {
             return Err(RestoreError::TooMuchRemoved {
                 doomed,

@@ -17,6 +17,7 @@ mod living;
 mod merge;
 mod own;
 mod report;
+mod room;
 mod seal;
 mod select;
 mod settled;
@@ -107,10 +108,12 @@ pub struct Options {
     pub devices: bool,
     /// Set inode flags too (immutable and so on).
     pub flags: bool,
-    /// Remove more than half of what is there, if that is what it takes.
+    /// Remove more than half of what is there, if that is what it takes, and directories where the snapshot has something else.
     pub delete_most: bool,
     /// Change nothing; count.
     pub dry_run: bool,
+    /// Of a dry run: only what would be removed is of interest, files are not compared.
+    pub count_only: bool,
     /// Make everything durable before the end.
     pub sync: bool,
     /// How many threads decode and write.
@@ -132,6 +135,7 @@ impl Options {
             flags: false,
             delete_most: false,
             dry_run: false,
+            count_only: false,
             sync: false,
             workers: worker_count(),
         }
@@ -218,6 +222,5 @@ fn counting(options: &Options) -> Option<Options> {
     if options.delete_most || options.dry_run {
         return None;
     }
-    let mode = Mode::InPlace { overwrite: Overwrite::Never, delete: true };
-    Some(Options { mode, dry_run: true, ..options.clone() })
+    Some(Options { dry_run: true, count_only: true, ..options.clone() })
 }

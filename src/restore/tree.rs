@@ -53,6 +53,8 @@ pub struct Run<'o, 'j> {
     pub doomed: Vec<Doomed<'o>>,
     /// Entries that were there.
     pub there: u64,
+    /// Of those, what goes because the snapshot has something else at the name of a directory.
+    pub cleared: u64,
     jobs: &'j Sender<Job<'o>>,
     // files that the living tree turned out not to have
     declined: Receiver<Arc<FileTarget<'o>>>,
@@ -79,7 +81,8 @@ pub fn run(
     let powers = Powers::new(options, target.as_ref().map(|fd| fd.as_fd()));
     let collector = Collector::new(observer);
     let open = std::sync::atomic::AtomicUsize::new(0);
-    let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, own };
+    let clears = options.clears();
+    let shared = Shared { collector: &collector, powers, open, dry_run: options.dry_run, clears, own };
     let living = options.living.as_ref().filter(|_| !options.dry_run).map(Living::open).transpose()?;
     let workers = Workers::new(repo.store(), index, &collector, powers, options.devices, living);
     let (sender, receiver) = crossbeam_channel::bounded::<Job<'_>>(options.workers * 4);
@@ -105,6 +108,7 @@ pub fn run(
             subtree: ROOT.to_vec(),
             doomed: Vec::new(),
             there: 0,
+            cleared: 0,
             jobs: &sender,
             declined,
             settled: Passed::default(),

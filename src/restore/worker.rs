@@ -452,7 +452,7 @@ pub fn put_over(within: &Directory<'_>, temporary: &[u8], name: &[u8], powers: &
     let dir = within.fd()?;
     let rename = || rustix::fs::renameat(dir, temporary, dir, name);
     match rename() {
-        // a directory is in the way: nothing of it is wanted
+        // a directory is in the way
         Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
             within.clear(name)?;
             Ok(rename()?)

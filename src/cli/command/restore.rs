@@ -45,7 +45,8 @@ pub struct RestoreArgs {
     /// In place: which files are replaced
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", requires = "in_place")]
     overwrite: When,
-    /// In place: remove what the snapshot does not have; what it was told to leave out stays
+    /// In place: remove what the snapshot does not have, directories with something in them included that are where it has
+    /// something else; what it was told to leave out stays
     #[arg(long, requires = "in_place", conflicts_with_all = ["include", "exclude"])]
     delete: bool,
     /// Let --delete also remove what the snapshot was told to leave out, and what it could not read
@@ -184,6 +185,7 @@ fn options(args: &RestoreArgs) -> Result<Options, CommandError> {
         flags: args.flags,
         delete_most: args.delete_most,
         dry_run: args.dry_run,
+        count_only: false,
         sync: !args.no_sync,
         workers: args.jobs.map_or_else(worker_count, usize::from),
     })

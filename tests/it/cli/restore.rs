@@ -228,3 +228,95 @@ fn modes_come_back_whatever_the_mask_of_the_process() {
         }
     }
 }
+
+// A snapshot with a file, a link and a hard link where the directory `live` has directories, two of which are not empty.
+fn directories_in_the_way() -> TestEnv {
+    let env = TestEnv::new();
+    app(&env, 9);
+    for name in ["x", "empty", "z"] {
+        env.write(&format!("app/{name}"), "of the snapshot");
+    }
+    std::os::unix::fs::symlink("f1", env.path("app/l")).unwrap();
+    fs::hard_link(env.path("app/f1"), env.path("app/y")).unwrap();
+    env.ok(["snapshot", &env.arg("app")]);
+    for name in ["x", "empty", "l", "y"] {
+        fs::remove_file(env.path(&format!("app/{name}"))).unwrap();
+        fs::create_dir(env.path(&format!("app/{name}"))).unwrap();
+    }
+    for path in ["x/precious/data", "l/data", "y/data"] {
+        env.write(&format!("app/{path}"), "gold");
+    }
+    env
+}
+
+#[test]
+fn a_directory_with_something_in_it_makes_no_room_unless_told() {
+    let env = directories_in_the_way();
+    let (what, target) = (format!("latest:{}", env.arg("app")), env.arg("app"));
+    for more in [&["--dry-run"][..], &[]] {
+        fs::write(env.path("app/z"), "changed").unwrap();
+        let run = env.run([&["restore", &what, "-t", &target, "--in-place"], more].concat());
+        assert_eq!(run.code, 3, "{}", run.stderr);
+        for name in ["x", "l", "y"] {
+            let said =
+                format!("{name}: a directory that is not empty is there and stays: --delete removes it");
+            assert!(run.stderr.contains(&said), "{}", run.stderr);
+        }
+        assert!(run.stderr.contains("3: NOT RESTORED"), "{}", run.stderr);
+        for path in ["x/precious/data", "l/data", "y/data"] {
+            assert_eq!(fs::read(env.path(&format!("app/{path}"))).unwrap(), b"gold");
+        }
+    }
+    assert_eq!(fs::read(env.path("app/empty")).unwrap(), b"of the snapshot");
+    assert_eq!(fs::read(env.path("app/z")).unwrap(), b"of the snapshot");
+    let one = format!("latest:{}", env.arg("app/x"));
+    let run = env.run(["restore", &one, "-t", &target, "--in-place", "--dry-run"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("x: a directory that is not empty is there"), "{}", run.stderr);
+    env.ok(["restore", &what, "-t", &target, "--in-place", "--overwrite", "never", "--delete"]);
+    assert!(env.path("app/x/precious/data").exists());
+}
+
+#[test]
+fn what_makes_room_is_counted_as_removed() {
+    let env = directories_in_the_way();
+    let run = back(&env, &["--dry-run"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("8: would be removed"), "{}", run.stderr);
+    let run = back(&env, &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("8: removed"), "{}", run.stderr);
+    assert_eq!(fs::read(env.path("app/x")).unwrap(), b"of the snapshot");
+    assert_eq!(fs::read_link(env.path("app/l")).unwrap().to_str(), Some("f1"));
+    // more than half of what is there
+    fs::remove_file(env.path("app/x")).unwrap();
+    for n in 0..20 {
+        env.write(&format!("app/x/{n}"), "gold");
+    }
+    env.write("app/f2", "changed since");
+    for more in [&["--dry-run"][..], &[]] {
+        let run = back(&env, more);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("21 of 35 entries in the target would be removed"), "{}", run.stderr);
+    }
+    assert_eq!(fs::read(env.path("app/f2")).unwrap(), b"changed since");
+    assert_eq!(fs::read(env.path("app/x/3")).unwrap(), b"gold");
+    assert_eq!(back(&env, &["--delete-most"]).code, 0);
+    assert!(env.path("app/x").is_file());
+}
+
+#[test]
+fn what_was_left_out_keeps_the_directory_it_lies_in() {
+    let env = TestEnv::new();
+    app(&env, 9);
+    env.write("app/x", "a file");
+    env.ok(["snapshot", &env.arg("app"), "-e", "*.tmp"]);
+    fs::remove_file(env.path("app/x")).unwrap();
+    env.write("app/x/kept.tmp", "left out");
+    let run = back(&env, &[]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("something in it is not the restore's to remove"), "{}", run.stderr);
+    assert!(env.path("app/x/kept.tmp").exists());
+    assert_eq!(back(&env, &["--delete-excluded"]).code, 0);
+    assert!(env.path("app/x").is_file());
+}
