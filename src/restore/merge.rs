@@ -228,6 +228,9 @@ impl<'o> Run<'o, '_> {
         if merge.databases.is_of_one(visit.path) && visit.item.live.stat.kind == Type::File {
             return self.remove_side_file(visit);
         }
+        if self.lost.get() {
+            return self.unknown(merge, visit);
+        }
         let kept = visit.path == b"lost+found" || visit.path == ROOT;
         if visit.item.live.stat.kind == Type::Dir {
             merge.inside = Some((visit.path.to_vec(), merge.delete.is_some() && !kept));
@@ -245,6 +248,17 @@ impl<'o> Run<'o, '_> {
             let (name, path) = (name.to_vec(), visit.path.to_vec());
             self.doomed.push(Doomed { dir, name, path, entries: 1, spared: Spared::default() });
         }
+    }
+
+    // The snapshot may have it or not, as that part of the manifest is lost: it stays, and what is known to lie in it is restored.
+    fn unknown(&self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
+        self.shared.collector.report().spared += u64::from(merge.delete.is_some() && visit.path != ROOT);
+        let Some(fd) = visit.opened.filter(|_| visit.item.live.stat.kind == Type::Dir) else { return };
+        let parent = if visit.path == ROOT { None } else { split(visit.path).0 };
+        let parent = merge.stack.parent(parent, self.shared);
+        let path = visit.path.to_vec();
+        let dir = Directory::existing(Arc::clone(fd), parent, path.clone(), None, self.shared);
+        merge.stack.push(path, dir);
     }
 
     fn remove_side_file(&self, visit: &Visit<'_>) {

@@ -1,5 +1,6 @@
 //! The run: placements one after the other, entries in order, links last.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -62,6 +63,8 @@ pub struct Run<'o, 'j> {
     /// What is passed over.
     pub settled: Passed,
     pub(super) links: Vec<Link<'o>>,
+    /// A stretch of the manifest before the entry that was read last cannot be read.
+    pub(super) lost: Cell<bool>,
     // by the path in the manifest's root, of the first name of an inode that is restored
     pub(super) leaders: HashMap<Vec<u8>, Leader>,
 }
@@ -114,6 +117,7 @@ pub fn run(
             settled: Passed::default(),
             batch: Batch::default(),
             links: Vec::new(),
+            lost: Cell::new(false),
             leaders: HashMap::new(),
         };
         let done = run.all(chunks, snapshot, placements);
@@ -255,8 +259,7 @@ impl<'o> Run<'o, '_> {
     // A directory whose own entry is lost, as part of the manifest is: what lies in it comes back all the same. It is its
     // maker's alone, as nothing tells whose it was.
     fn stand_in(&self, stack: &mut Stack<'o>, path: Option<&[u8]>) -> Option<Arc<Directory<'o>>> {
-        let path =
-            path.filter(|_| self.options.mode == Mode::Fresh && self.shared.collector.report().damage)?;
+        let path = path.filter(|_| self.shared.collector.report().damage)?;
         if path == ROOT {
             return Some(Arc::clone(&self.base));
         }
@@ -417,6 +420,7 @@ impl<'o> Run<'o, '_> {
         placement: &Placement,
         passed_over: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Option<Entry>, RestoreError> {
+        self.lost.set(false);
         loop {
             match reader.next_entry_but(&mut *passed_over) {
                 Ok(None) => return Ok(None),
@@ -434,6 +438,7 @@ impl<'o> Run<'o, '_> {
                 Err(e) if e.is_damage() || matches!(e, RepoError::Format(_)) => {
                     self.shared.collector.damaged(&placement.prefix, &e);
                     self.shared.collector.report().damage = true;
+                    self.lost.set(true);
                 }
                 Err(e) => return Err(e.into()),
             }

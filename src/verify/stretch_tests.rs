@@ -7,8 +7,9 @@ use super::tests::{deep, open_repo, take};
 use super::*;
 use crate::base::Name;
 use crate::base::id::ChunkId;
-use crate::format::manifest::Entry;
+use crate::format::manifest::{Entry, Type};
 use crate::repo::reader::ChunkReader;
+use crate::restore::{self, Mode, Overwrite};
 use crate::store::Key;
 use crate::store::testing::MemoryStore;
 
@@ -150,7 +151,7 @@ fn what_is_not_lost_comes_back_though_its_directory_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let (memory, ids) = taken(dir.path(), 1);
         let (kept, lost) = damage(&memory, ids[0], |number| which.contains(&number));
-        assert!(lost.iter().any(|entry| entry.stat.kind == crate::format::manifest::Type::Dir));
+        assert!(lost.iter().any(|entry| entry.stat.kind == Type::Dir));
         let repo = open_repo(memory);
         let snapshot = repo.snapshots().unwrap().0.into_iter().find(|s| s.id == ids[0]).unwrap();
         let target = tempfile::tempdir().unwrap();
@@ -164,5 +165,58 @@ fn what_is_not_lost_comes_back_though_its_directory_is_lost() {
             let at = target.path().join(Name(entry.path.clone()).as_os_str());
             assert!(at.symlink_metadata().is_ok(), "{which:?} {:?}", Name(entry.path));
         }
+    }
+}
+
+#[test]
+fn in_place_what_is_not_lost_comes_back_and_nothing_goes_that_may_be_in_what_is() {
+    for (which, delete) in [(vec![2], false), (vec![0], true), (vec![1, 4], true), (vec![2, 99], true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (memory, ids) = taken(dir.path(), 1);
+        let count = manifest_chunks(&memory);
+        let is_lost = |n: usize| which.contains(&n) || which.contains(&99) && n == count - 1;
+        let (kept, lost) = damage(&memory, ids[0], is_lost);
+        let at = |entry: &Entry| dir.path().join(Name(entry.path.clone()).as_os_str());
+        let (files, lost_files) = (
+            kept.iter().filter(|e| e.stat.kind == Type::File).collect::<Vec<_>>(),
+            lost.iter().filter(|e| e.stat.kind == Type::File).collect::<Vec<_>>(),
+        );
+        // of what is kept some is gone or changed, and so is a directory of which nothing is lost; some came since
+        for entry in files.iter().step_by(3) {
+            fs::remove_file(at(entry)).unwrap();
+        }
+        for entry in files.iter().skip(1).step_by(3) {
+            fs::write(at(entry), b"changed since").unwrap();
+        }
+        for entry in &lost_files {
+            fs::write(at(entry), b"newer").unwrap();
+        }
+        let inner = lost_files[lost_files.len() / 2];
+        let beside = at(inner).with_extension("new");
+        fs::write(&beside, b"may be of the snapshot").unwrap();
+        let extra = at(files[files.len() / 2]).with_extension("new");
+        fs::write(&extra, b"is not of the snapshot").unwrap();
+
+        let repo = open_repo(memory);
+        let snapshot = repo.snapshots().unwrap().0.into_iter().find(|s| s.id == ids[0]).unwrap();
+        let mode = Mode::InPlace { overwrite: Overwrite::IfChanged, delete };
+        let options = restore::Options { mode, ..restore::Options::fresh(dir.path()) };
+        let placements = restore::place(&snapshot.document, Some(&Name::from(dir.path().as_os_str())));
+        let quiet = crate::base::event::Quiet;
+        let report = restore::restore(&repo, &snapshot, &placements, &options, &quiet).unwrap();
+        assert!(report.damage, "{which:?}");
+        assert!(
+            report.problems.iter().all(|p| p.code == "content-damaged"),
+            "{which:?} {:?}",
+            report.problems
+        );
+        for entry in files {
+            assert_eq!(fs::read(at(entry)).unwrap(), b"", "{which:?} {:?}", at(entry));
+        }
+        for entry in lost_files {
+            assert_eq!(fs::read(at(entry)).unwrap(), b"newer", "{which:?} {:?}", at(entry));
+        }
+        assert!(beside.exists(), "{which:?}");
+        assert_eq!(extra.exists(), !delete, "{which:?}");
     }
 }
