@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Now, Powers, apply};
-use super::own::{Own, identity};
+use super::own::{Identity, Own, identity};
 use super::report::Collector;
 use super::room::in_the_way;
 use super::seal;
@@ -18,7 +18,7 @@ use super::spare::Spared;
 use crate::format::manifest::Entry;
 use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
-use crate::tree::live::LiveStat;
+use crate::tree::live::{LiveStat, open_dir};
 use crate::tree::walk::join;
 
 /// What directories of one restore share.
@@ -215,13 +215,59 @@ pub fn stat_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<LiveStat>>
 
 /// Removes whatever is at a name: a file, or a directory with everything in it. Never follows a
 /// link, never enters another file system or mount, and never removes the repository or what it lies in.
+/// However deep it goes, one directory is open at a time.
 ///
 /// # Errors
 /// If something stays.
 pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8], own: &Own) -> io::Result<u64> {
+    let (mut removed, opened) = unlink_or_open(dir, name, own)?;
+    let Some((mut at, top)) = opened else { return Ok(removed) };
+    let mut levels = vec![top];
+    while let Some(level) = levels.last_mut() {
+        if let Some(child) = level.left.pop() {
+            let (gone, opened) = unlink_or_open(at.as_fd(), &child, own)?;
+            removed += gone;
+            if let Some((fd, inner)) = opened {
+                levels.push(inner);
+                at = fd;
+            }
+            continue;
+        }
+        let name = std::mem::take(&mut level.name);
+        levels.pop();
+        match levels.last() {
+            None => rustix::fs::unlinkat(dir, &name[..], AtFlags::REMOVEDIR)?,
+            Some(above) => {
+                let up = open_dir(at.as_fd(), b"..")?;
+                if identity(up.as_fd())? != above.identity {
+                    return Err(io::Error::other("a directory in it was moved while it was being removed"));
+                }
+                rustix::fs::unlinkat(&up, &name[..], AtFlags::REMOVEDIR)?;
+                at = up;
+            }
+        }
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+// A directory that is being emptied.
+struct Level {
+    // in the directory around it
+    name: Vec<u8>,
+    identity: Identity,
+    left: Vec<Vec<u8>>,
+}
+
+// Removes what is no directory, and opens what is one. How many names went.
+fn unlink_or_open(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    own: &Own,
+) -> io::Result<(u64, Option<(OwnedFd, Level)>)> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) => return Ok(1),
-        Err(Errno::NOENT) => return Ok(0),
+        Ok(()) => return Ok((1, None)),
+        Err(Errno::NOENT) => return Ok((0, None)),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e.into()),
     }
@@ -235,12 +281,8 @@ pub fn remove_in(dir: BorrowedFd<'_>, name: &[u8], own: &Own) -> io::Result<u64>
     }
     // an ordinary user must be able to remove what is in it
     let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700));
-    let mut removed = 0;
-    for child in names_of(fd.as_fd())? {
-        removed += remove_in(fd.as_fd(), &child, own)?;
-    }
-    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?;
-    Ok(removed + 1)
+    let left = names_of(fd.as_fd())?;
+    Ok((0, Some((fd, Level { name: name.to_vec(), identity: here, left }))))
 }
 
 /// As [`remove_in`], but leaves what is spared, and the directories it lies in. `path` is that of the name.
@@ -269,8 +311,7 @@ pub fn remove_but(
 }
 
 fn open_to_empty(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let fd = open_dir(dir, name)?;
     if mount_of(dir)? != mount_of(fd.as_fd())? {
         return Err(io::Error::other("something is mounted there"));
     }
@@ -296,4 +337,31 @@ pub fn names_of(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_goes_however_deep_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let top = open_dir(rustix::fs::CWD, place.path().as_os_str().as_encoded_bytes()).unwrap();
+        let mut at = top.try_clone().unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("..", &at, "link").unwrap();
+            at = open_dir(at.as_fd(), b"d").unwrap();
+        }
+        rustix::fs::symlinkat(place.path(), &at, "link").unwrap();
+        std::fs::write(place.path().join("kept"), "x").unwrap();
+        // as little stack as a thread may have: nothing goes down by calling itself
+        let removed = std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(64 << 10);
+            let work = || remove_in(top.as_fd(), b"d", &Own::default());
+            small.spawn_scoped(scope, work).unwrap().join().unwrap()
+        });
+        assert_eq!(removed.unwrap(), 3000 + 2999 + 1);
+        assert!(place.path().join("kept").exists() && !place.path().join("d").exists());
+    }
 }
