@@ -110,6 +110,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// True if nothing was selected, or there was nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.directories + self.files + self.others + self.unchanged + self.kept + self.failed == 0
+    }
+
     /// True if the target holds everything that was selected.
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && !self.losses.keys().any(|loss| loss.counts())

@@ -1,6 +1,8 @@
 //! The place to restore into.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode as Bits, OFlags};
@@ -40,16 +42,18 @@ pub fn in_repository(target: Name) -> RestoreError {
     RestoreError::Target { target, why }
 }
 
-/// Opens the target, made if it is not there; `None` if nothing is to be done and it is not there.
+/// Opens the target, made if it is not there; `None` if nothing is to be done and it is not there. The directories that were made
+/// for it are added to `made`, the outermost first.
 ///
 /// # Errors
 /// If it is no directory, or not empty where it must be.
-pub fn open_target(options: &Options) -> Result<Option<Arc<OwnedFd>>, RestoreError> {
+pub fn open_target(options: &Options, made: &mut Vec<PathBuf>) -> Result<Option<Arc<OwnedFd>>, RestoreError> {
     let bad = |why: &str| {
         let target = Name::from(options.target.as_os_str());
         Err(RestoreError::Target { target, why: why.to_owned() })
     };
     if !options.dry_run {
+        made.extend(missing(&options.target));
         std::fs::create_dir_all(&options.target).map_err(|source| RestoreError::Io {
             act: "make the directory",
             path: Name::from(options.target.as_os_str()),
@@ -76,4 +80,20 @@ pub fn open_target(options: &Options) -> Result<Option<Arc<OwnedFd>>, RestoreErr
         }
     }
     Ok(Some(Arc::new(fd)))
+}
+
+// The directories of a path that are not there, the outermost first.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let is_missing =
+        |part: &&Path| part.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let mut found: Vec<PathBuf> = path.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+    found.reverse();
+    found
+}
+
+/// Removes the directories that were made for a target that nothing went into. One in which something lies by now stays.
+pub fn remove_made(made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        let _ = std::fs::remove_dir(path);
+    }
 }

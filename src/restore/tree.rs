@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::AtFlags;
 
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
@@ -19,7 +20,7 @@ use super::report::{Collector, Report};
 use super::settled::{Passed, settled};
 use super::spare::LeftOut;
 use super::stack::Stack;
-use super::target::{in_repository, open_target, own, target_error};
+use super::target::{in_repository, open_target, own, remove_made, target_error};
 use super::worker::Workers;
 use super::{Mode, Options, Placement, RestoreError};
 use crate::base::Name;
@@ -56,6 +57,8 @@ pub struct Run<'o, 'j> {
     pub there: u64,
     /// Of those, what goes because the snapshot has something else at the name of a directory.
     pub cleared: u64,
+    // directories that were made for what is restored, the outermost first
+    made: Vec<(Arc<Directory<'o>>, Vec<u8>)>,
     jobs: &'j Sender<Job<'o>>,
     // files that the living tree turned out not to have
     declined: Receiver<Arc<FileTarget<'o>>>,
@@ -80,7 +83,8 @@ pub fn run(
     observer: &dyn crate::base::event::Observer,
 ) -> Result<Report, RestoreError> {
     let own = own(repo, options)?;
-    let target = open_target(options)?;
+    let mut made = Vec::new();
+    let target = open_target(options, &mut made)?;
     let powers = Powers::new(options, target.as_ref().map(|fd| fd.as_fd()));
     let collector = Collector::new(observer);
     let open = std::sync::atomic::AtomicUsize::new(0);
@@ -112,6 +116,7 @@ pub fn run(
             doomed: Vec::new(),
             there: 0,
             cleared: 0,
+            made: Vec::new(),
             jobs: &sender,
             declined,
             settled: Passed::default(),
@@ -134,6 +139,9 @@ pub fn run(
         rustix::fs::syncfs(&fd).map_err(|e| target_error(options, "make durable", e))?;
     }
     let mut report = collector.report().clone();
+    if report.is_nothing() {
+        remove_made(&made);
+    }
     report.taken = workers.living.as_ref().map(Living::taken).unwrap_or_default();
     report.linked = workers.living.as_ref().map(Living::linked).unwrap_or_default();
     Ok(report)
@@ -446,19 +454,22 @@ impl<'o> Run<'o, '_> {
     }
 
     /// The directory that a placement's top lies in, made if it is not there.
-    pub fn base_of(&self, prefix: &[u8]) -> Result<Arc<Directory<'o>>, RestoreError> {
+    pub fn base_of(&mut self, prefix: &[u8]) -> Result<Arc<Directory<'o>>, RestoreError> {
         let mut dir = Arc::clone(&self.top);
         let mut path = Vec::new();
         for name in prefix.split(|&b| b == b'/').filter(|n| !n.is_empty()) {
             crate::format::manifest::check_path(name)
                 .map_err(|why| RestoreError::Target { target: Name(prefix.to_vec()), why: why.to_owned() })?;
             path = if path.is_empty() { name.to_vec() } else { join(&path, name) };
-            let made = dir.make(name, path.clone(), None);
-            dir = made.map_err(|source| RestoreError::Io {
+            let made = dir.make(name, path.clone(), None).map_err(|source| RestoreError::Io {
                 act: "make the directory",
                 path: Name(path.clone()),
                 source,
             })?;
+            if made.fresh {
+                self.made.push((Arc::clone(&dir), name.to_vec()));
+            }
+            dir = made;
             if let Ok(fd) = dir.fd()
                 && self.shared.own.is(identity(fd)?)
             {
@@ -477,6 +488,12 @@ impl<'o> Run<'o, '_> {
         let result = if removes { self.remove_doomed() } else { Ok(()) };
         self.links.clear();
         self.doomed.clear();
+        // what was made for nothing goes again
+        if self.shared.collector.report().is_nothing() {
+            for (dir, name) in std::mem::take(&mut self.made).into_iter().rev() {
+                dir.fd().map(|fd| rustix::fs::unlinkat(fd, &name[..], AtFlags::REMOVEDIR)).ok();
+            }
+        }
         result
     }
 }

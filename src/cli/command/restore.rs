@@ -128,8 +128,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     let began = Instant::now();
     let report = restore(&repo, snapshot, &placements, &options, &*observer)?;
     drop(observer);
-    if report.directories + report.files + report.others + report.unchanged + report.kept + report.failed == 0
-    {
+    if report.is_nothing() {
         if !options.selection.is_everything() {
             return Err(nothing_selected(args));
         }

@@ -320,3 +320,24 @@ fn what_was_left_out_keeps_the_directory_it_lies_in() {
     assert_eq!(back(&env, &["--delete-excluded"]).code, 0);
     assert!(env.path("app/x").is_file());
 }
+
+#[test]
+fn where_nothing_is_selected_nothing_is_left() {
+    let env = TestEnv::new();
+    app(&env, 2);
+    env.ok(["snapshot", &env.arg("app")]);
+    fs::create_dir(env.path("empty")).unwrap();
+    let part = format!("latest:{}", env.arg("app"));
+    for target in ["new", "deep/er/new", "empty"] {
+        for what in ["latest", &part] {
+            let run = env.run(["restore", what, "-t", &env.arg(target), "--include", "nosuch"]);
+            assert_eq!(run.code, 1, "{}", run.stderr);
+            assert!(run.stderr.contains("nothing in the snapshot is selected by nosuch"), "{}", run.stderr);
+        }
+    }
+    assert!(!env.path("new").exists() && !env.path("deep").exists());
+    assert_eq!(fs::read_dir(env.path("empty")).unwrap().count(), 0);
+    let nothing = format!("latest:{}/nosuch", env.arg("app"));
+    assert_eq!(env.run(["restore", &nothing, "-t", &env.arg("new")]).code, 1);
+    assert!(!env.path("new").exists());
+}
