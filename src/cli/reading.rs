@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 
-use super::context::Context;
+use super::context::{Context, choose_but};
 use super::error::CommandError;
+use crate::base::id::SnapshotId;
 use crate::base::name::Name;
-use crate::catalog::list::choose;
 use crate::catalog::paths::{Part, parts};
 use crate::catalog::select::{Filters, Selector};
 use crate::repo::documents::Snapshot;
@@ -24,6 +24,8 @@ pub struct Reading {
     pub index: ChunkIndex,
     /// All snapshots that can be read, oldest first.
     pub snapshots: Vec<Snapshot>,
+    // and those that cannot
+    unreadable: Vec<SnapshotId>,
 }
 
 impl Reading {
@@ -35,7 +37,7 @@ impl Reading {
         let repo = context.open_repo()?;
         let snapshots = context.snapshots(&repo)?;
         let index = repo.load_manifests()?;
-        Ok(Self { repo, index, snapshots })
+        Ok(Self { repo, index, snapshots, unreadable: context.unreadable() })
     }
 
     /// Opens it to read content too.
@@ -49,7 +51,7 @@ impl Reading {
         for (key, error) in &loaded.damaged_indexes {
             context.warn("index-damaged", &format!("{key} cannot be used: {error}"));
         }
-        Ok(Self { repo, index: loaded.index, snapshots })
+        Ok(Self { repo, index: loaded.index, snapshots, unreadable: context.unreadable() })
     }
 
     /// A reader of chunks.
@@ -63,10 +65,11 @@ impl Reading {
     /// The snapshot that is meant, and the path behind it.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, or it cannot be read.
     pub fn choose(&self, text: &OsStr, filters: &Filters) -> Result<(&Snapshot, Option<Name>), CommandError> {
         let selector = Selector::parse(text)?;
-        Ok((choose(&selector.wanted, &self.snapshots, filters)?, selector.path))
+        let snapshot = choose_but(&selector.wanted, &self.snapshots, filters, &self.unreadable)?;
+        Ok((snapshot, selector.path))
     }
 
     /// The snapshot that is meant, and what of it.

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::drill::{hash_of, hidden, of_tree, plain_options, refused};
 use crate::base::Exit;
-use crate::catalog::list::choose;
-use crate::catalog::select::{Filters, Selector};
+use crate::catalog::select::Filters;
 use crate::check::value::CommandLine;
+use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::env;
 use crate::cli::error::CommandError;
@@ -80,7 +80,7 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
     let plan_sha256 = hash_of(plan.file())?;
     let mut search =
         Search { context, repo: &repo, plan: &plan, plan_sha256, snapshots: &snapshots, options, tried: 0 };
-    let range = range(args, &plan, &snapshots)?;
+    let range = range(args, context, &plan, &snapshots)?;
     let answer = search.halve(&range)?;
     let body = json!({
         "last_good": answer.last_good, "first_bad": answer.first_bad, "tried": answer.tried, "test": args.test,
@@ -97,6 +97,7 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
 // The snapshots of the plan's tree from the good to the bad one, oldest first.
 fn range<'s>(
     args: &BisectArgs,
+    context: &Context,
     plan: &Plan,
     snapshots: &'s [Snapshot],
 ) -> Result<Vec<&'s Snapshot>, CommandError> {
@@ -104,7 +105,7 @@ fn range<'s>(
     let mut all = of_tree(&root, snapshots);
     let named = |text: &Option<std::ffi::OsString>| -> Result<Option<&Snapshot>, CommandError> {
         let Some(text) = text else { return Ok(None) };
-        Ok(Some(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?))
+        context.choose(&args::snapshot(text)?, snapshots, &Filters::default()).map(Some)
     };
     let (good, bad) = (named(&args.good)?, named(&args.bad)?);
     if let (Some(good), Some(bad)) = (good, bad)

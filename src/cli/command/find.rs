@@ -11,7 +11,7 @@ use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::time::Timestamp;
-use crate::catalog::list::{choose, listed};
+use crate::catalog::list::listed;
 use crate::catalog::pattern::{Letters, Pattern};
 use crate::catalog::versions::{Found, find};
 use crate::cli::args::{self, FilterArgs};
@@ -93,7 +93,7 @@ fn chosen<'r>(
     }
     let mut ids = Vec::new();
     for text in &args.snapshots {
-        ids.push(choose(&args::snapshot(text)?, &reading.snapshots, &filters)?.id);
+        ids.push(context.choose(&args::snapshot(text)?, &reading.snapshots, &filters)?.id);
     }
     Ok(reading.snapshots.iter().filter(|s| ids.contains(&s.id)).collect())
 }

@@ -13,7 +13,7 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::size;
 use crate::base::time::Timestamp;
-use crate::catalog::list::{choose, listed, source};
+use crate::catalog::list::{listed, source};
 use crate::catalog::select::Filters;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
@@ -112,13 +112,14 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     let filters = args.filters.filters(context)?;
     known(args, &filters, &snapshots)?;
     if let (true, Some(key)) = (args.undo, &key) {
-        let found = named(args, &snapshots, &filters)?;
+        let found = named(args, context, &snapshots, &filters)?;
         return undo(&found, args, context, &repo, key);
     }
     let mut judged = if args.snapshots.is_empty() {
         by_policy(args, context, &repo, &snapshots, &filters)?
     } else {
-        named(args, &snapshots, &filters)?.into_iter().map(|s| describe(s, false, Vec::new())).collect()
+        let found = named(args, context, &snapshots, &filters)?;
+        found.into_iter().map(|s| describe(s, false, Vec::new())).collect()
     };
     keep_the_way_back(&mut judged, context);
     let going: Vec<SnapshotId> = judged.iter().filter(|one| !one.keep).map(|one| one.id).collect();
@@ -167,12 +168,13 @@ fn keep_the_way_back(judged: &mut [Judged], context: &Context) {
 
 fn named<'s>(
     args: &ForgetArgs,
+    context: &Context,
     snapshots: &'s [Snapshot],
     filters: &Filters,
 ) -> Result<Vec<&'s Snapshot>, CommandError> {
     let mut found: Vec<&Snapshot> = Vec::new();
     for text in &args.snapshots {
-        let snapshot = choose(&args::snapshot(text)?, snapshots, filters)?;
+        let snapshot = context.choose(&args::snapshot(text)?, snapshots, filters)?;
         if found.iter().all(|other| other.id != snapshot.id) {
             found.push(snapshot);
         }

@@ -10,7 +10,6 @@ use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::size;
-use crate::catalog::list::choose;
 use crate::catalog::select::{Filters, Selector};
 use crate::cli::context::{Context, absolute};
 use crate::cli::error::CommandError;
@@ -118,7 +117,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     let repo = context.open_repo()?;
     let snapshots = context.snapshots(&repo)?;
     let filters = Filters { tags: args.tag.clone(), hosts: args.host.clone(), since: None };
-    let snapshot = choose(&selector.wanted, &snapshots, &filters)?;
+    let snapshot = context.choose(&selector.wanted, &snapshots, &filters)?;
     let placements = place(&snapshot.document, selector.path.as_ref());
     if placements.is_empty() {
         return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));

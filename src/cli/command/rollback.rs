@@ -8,8 +8,8 @@ use serde_json::json;
 use super::hotfix::Desk;
 use crate::base::Exit;
 use crate::base::size;
-use crate::catalog::list::choose;
-use crate::catalog::select::{Filters, Selector};
+use crate::catalog::select::Filters;
+use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::guard;
@@ -93,7 +93,7 @@ pub fn run(args: &RollbackArgs, context: &Context) -> Result<Exit, CommandError>
     let goal = match &args.snapshot {
         Some(text) => {
             let snapshots = context.snapshots(&desk.repo)?;
-            Goal::Snapshot(choose(&Selector::parse(text)?.wanted, &snapshots, &Filters::default())?.id)
+            Goal::Snapshot(context.choose(&args::snapshot(text)?, &snapshots, &Filters::default())?.id)
         }
         None if args.newest => Goal::Newest,
         None => Goal::Previous,

@@ -8,7 +8,6 @@ use super::snapshots::{Listed, joined};
 use crate::base::Exit;
 use crate::base::name::shown;
 use crate::base::size;
-use crate::catalog::list::choose;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
@@ -54,7 +53,7 @@ pub fn run(args: &ShowArgs, context: &Context) -> Result<Exit, CommandError> {
     let repo = context.open_repo()?;
     let snapshots = context.snapshots(&repo)?;
     let wanted = args::snapshot(&args.snapshot)?;
-    let snapshot = choose(&wanted, &snapshots, &args.filters.filters(context)?)?;
+    let snapshot = context.choose(&wanted, &snapshots, &args.filters.filters(context)?)?;
     let signed = repo.signed(snapshot.id, &repo.writers()?)?;
     let passed = evidence::last_passed(&repo)?;
     if context.json() {

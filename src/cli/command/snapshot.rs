@@ -10,7 +10,6 @@ use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::size;
-use crate::catalog::list::choose;
 use crate::catalog::select::Filters;
 use crate::cli::args::{self, ExcludeArgs};
 use crate::cli::context::{Context, absolute, whoami};
@@ -186,7 +185,7 @@ fn parent(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option<
     let Some(text) = &args.parent else { return Ok(None) };
     let wanted = args::snapshot(text)?;
     let snapshots = context.snapshots(repo)?;
-    Ok(Some(choose(&wanted, &snapshots, &Filters::default())?.id))
+    Ok(Some(context.choose(&wanted, &snapshots, &Filters::default())?.id))
 }
 
 // True if this is the repository or lies in it, links followed where there are some.

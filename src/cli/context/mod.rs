@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::CommandError;
 use super::{Global, env, signals};
 use crate::base::Exit;
+use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::time::Clock;
 use crate::plan::{Plan, PlanError};
@@ -25,6 +26,7 @@ mod output;
 mod repository;
 
 pub use output::Out;
+pub use repository::choose_but;
 
 /// What commands share.
 pub struct Context {
@@ -38,6 +40,7 @@ pub struct Context {
     // of the repository that was opened, once it was compared
     older: OnceCell<Option<Older>>,
     has_warned: Cell<bool>,
+    unreadable: RefCell<Vec<SnapshotId>>,
 }
 
 /// What a command has to say of how it ended, for whoever is told.
@@ -54,7 +57,8 @@ impl Context {
     pub fn new(global: Global) -> Self {
         let (stop, plan, outcome) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
         let (older, has_warned) = (OnceCell::new(), Cell::new(false));
-        Self { global, stop, plan, clock: Clock::System, outcome, older, has_warned }
+        let unreadable = RefCell::default();
+        Self { global, stop, plan, clock: Clock::System, outcome, older, has_warned, unreadable }
     }
 
     /// Set when somebody wants an end. From here on the first signal asks to stop; before, and in commands that

@@ -9,6 +9,8 @@ use super::{Context, whoami};
 use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
+use crate::catalog::list::choose;
+use crate::catalog::select::{Filters, SelectError, Wanted};
 use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::format::snapshot::Tombstone;
@@ -233,9 +235,48 @@ impl Context {
     /// If they cannot be listed.
     pub fn snapshots(&self, repo: &Repo) -> Result<Vec<Snapshot>, CommandError> {
         let (found, bad) = repo.snapshots()?;
-        for (id, error) in bad {
+        for (id, error) in &bad {
             self.warn("snapshot-unreadable", &format!("snapshot {} cannot be read: {error}", id.short()));
         }
+        *self.unreadable.borrow_mut() = bad.into_iter().map(|(id, _)| id).collect();
         Ok(found)
     }
+
+    /// Those that [`Self::snapshots`] could not read.
+    pub fn unreadable(&self) -> Vec<SnapshotId> {
+        self.unreadable.borrow().clone()
+    }
+
+    /// The one of these snapshots that is meant.
+    ///
+    /// # Errors
+    /// If there is none, or more than one; or it is there and cannot be read.
+    pub fn choose<'s>(
+        &self,
+        wanted: &Wanted,
+        snapshots: &'s [Snapshot],
+        filters: &Filters,
+    ) -> Result<&'s Snapshot, CommandError> {
+        choose_but(wanted, snapshots, filters, &self.unreadable.borrow())
+    }
+}
+
+/// As [`Context::choose`], where these could not be read.
+///
+/// # Errors
+/// As there.
+pub fn choose_but<'s>(
+    wanted: &Wanted,
+    snapshots: &'s [Snapshot],
+    filters: &Filters,
+    unreadable: &[SnapshotId],
+) -> Result<&'s Snapshot, CommandError> {
+    choose(wanted, snapshots, filters).map_err(|error| {
+        let is_meant = |id: &&SnapshotId| {
+            matches!(&error, SelectError::Unknown { prefix } if id.to_hex().starts_with(prefix))
+        };
+        let Some(id) = unreadable.iter().find(is_meant) else { return error.into() };
+        let text = format!("snapshot {} is there, but its document is damaged and cannot be read", id.short());
+        CommandError::new(Exit::Damage, text).next("lifeboat verify says what is damaged and how it is mended")
+    })
 }

@@ -170,3 +170,31 @@ fn a_tree_that_a_rollback_put_aside_is_not_the_application() {
         assert!(run.code == 2 && run.stderr.contains("put aside"), "{args:?}: {} {}", run.code, run.stderr);
     }
 }
+
+#[test]
+fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
+    let env = TestEnv::with_tree();
+    let good = env.snapshot(&[]);
+    env.write("tree/new", "x");
+    let id = env.snapshot(&[]);
+    let document = env.path(&format!("repo/snapshots/{id}.json"));
+    let mut bytes = fs::read(&document).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&document).unwrap();
+    fs::write(&document, bytes).unwrap();
+    let short = &id[..8];
+    for args in [
+        &["restore", short, "-t", "out"][..],
+        &["ls", short],
+        &["show", &id],
+        &["forget", short],
+    ] {
+        let run = env.run(args);
+        assert_eq!(run.code, 40, "{args:?}: {}", run.stderr);
+        let said = format!("snapshot {short} is there, but its document is damaged and cannot be read");
+        assert!(run.stderr.contains(&said), "{}", run.stderr);
+    }
+    assert_eq!(env.run(["ls", "0000"]).code, 1);
+    env.ok(["ls", &good]);
+}

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use crate::base::Exit;
 use crate::base::Name;
 use crate::base::time::Timestamp;
-use crate::catalog::list::choose;
-use crate::catalog::select::{Filters, Selector, parse_since};
+use crate::catalog::select::{Filters, parse_since};
+use crate::cli::args;
 use crate::cli::context::{Context, absolute};
 use crate::cli::env;
 use crate::cli::error::CommandError;
@@ -87,7 +87,7 @@ pub fn run(args: &DrillArgs, context: &Context) -> Result<Exit, CommandError> {
     let key = context.writer_key(&repo)?;
     let snapshots = context.snapshots(&repo)?;
     let options = options(args, &plan, &repo, context)?;
-    let snapshot = chosen(args, &plan, &snapshots, options.disaster_at)?;
+    let snapshot = chosen(args, context, &plan, &snapshots, options.disaster_at)?;
     let past = evidence::drills(&repo)?;
     let same =
         past.last().and_then(|run| run.snapshot.as_ref()).is_some_and(|s| s.id == snapshot.id.to_hex());
@@ -245,12 +245,13 @@ pub fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
 // A repository may hold snapshots of much else: unless one is named, only those of the plan's tree are meant.
 fn chosen<'s>(
     args: &DrillArgs,
+    context: &Context,
     plan: &Plan,
     snapshots: &'s [Snapshot],
     disaster_at: Option<Timestamp>,
 ) -> Result<&'s Snapshot, CommandError> {
     if let Some(text) = &args.snapshot {
-        return Ok(choose(&Selector::parse(text)?.wanted, snapshots, &Filters::default())?);
+        return context.choose(&args::snapshot(text)?, snapshots, &Filters::default());
     }
     let mut ours = of_tree(&plan.root(), snapshots);
     // what was taken later was lost with everything else, or did not exist yet
