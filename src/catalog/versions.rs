@@ -9,10 +9,10 @@ use super::pattern::Pattern;
 use crate::base::id::{ChunkId, SnapshotId};
 use crate::base::name::Name;
 use crate::format::manifest::{ROOT, compare_entries};
-use crate::repo::Result;
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
+use crate::repo::{RepoError, Result};
 
 /// Snapshots in a row in which a path was the same.
 #[derive(Clone, Debug)]
@@ -40,6 +40,28 @@ pub struct Found {
     pub versions: Vec<Version>,
 }
 
+/// What was found, and what could not be looked at.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Paths and their versions.
+    pub found: Vec<Found>,
+    /// Snapshots whose manifests are damaged, each once, with the first reason.
+    pub unread: Vec<(SnapshotId, RepoError)>,
+}
+
+impl Answer {
+    // Notes damage, which stops nothing.
+    fn note(&mut self, id: SnapshotId, error: RepoError) -> Result<()> {
+        if !error.is_damage() && !matches!(error, RepoError::Format(_)) {
+            return Err(error);
+        }
+        if self.unread.last().is_none_or(|(last, _)| *last != id) {
+            self.unread.push((id, error));
+        }
+        Ok(())
+    }
+}
+
 fn extend(versions: &mut Vec<Version>, id: SnapshotId, in_a_row: bool, line: Option<Rc<[u8]>>) {
     let same = |last: &Version| match (&last.line, &line) {
         (Some(a), Some(b)) => same_lines(a, b),
@@ -55,17 +77,25 @@ fn extend(versions: &mut Vec<Version>, id: SnapshotId, in_a_row: bool, line: Opt
     }
 }
 
-/// The versions of one path, host by host, over the snapshots that cover it (given oldest first).
+/// The versions of one path, host by host, over the snapshots that cover it (given oldest first). One whose manifest is damaged
+/// where the path would be neither ends a version nor begins one.
 ///
 /// # Errors
-/// If a manifest cannot be read.
-pub fn history(chunks: &mut ChunkReader<'_>, snapshots: &[&Snapshot], path: &Name) -> Result<Vec<Found>> {
+/// If the store fails.
+pub fn history(chunks: &mut ChunkReader<'_>, snapshots: &[&Snapshot], path: &Name) -> Result<Answer> {
+    let mut answer = Answer::default();
     let mut hosts: Vec<Found> = Vec::new();
     for snapshot in snapshots {
         let parts = parts(&snapshot.document, Some(path));
         // a path above roots is nobody's entry
         let Ok([part]) = parts.as_deref() else { continue };
-        let line = find_line(chunks, part)?;
+        let line = match find_line(chunks, part) {
+            Ok(line) => line,
+            Err(error) => {
+                answer.note(snapshot.id, error)?;
+                continue;
+            }
+        };
         let host = &snapshot.document.host;
         let found = match hosts.iter_mut().position(|found| found.host == *host) {
             Some(at) => &mut hosts[at],
@@ -83,7 +113,8 @@ pub fn history(chunks: &mut ChunkReader<'_>, snapshots: &[&Snapshot], path: &Nam
         }
     }
     hosts.retain(|found| !found.versions.is_empty());
-    Ok(hosts)
+    answer.found = hosts;
+    Ok(answer)
 }
 
 fn find_line(chunks: &mut ChunkReader<'_>, part: &Part<'_>) -> Result<Option<Rc<[u8]>>> {
@@ -112,28 +143,30 @@ struct Searched {
     chunks: HashMap<ChunkId, Rc<Vec<Hit>>>,
 }
 
-/// The versions of all paths that match, over the snapshots given (oldest first).
+/// The versions of all paths that match, over the snapshots given (oldest first). What of a manifest is damaged is left out.
 ///
 /// # Errors
-/// If a manifest cannot be read.
+/// If the store fails.
 pub fn find(
     chunks: &mut ChunkReader<'_>,
     snapshots: &[&Snapshot],
     pattern: &Pattern,
     interrupted: &dyn Fn() -> bool,
-) -> Result<Vec<Found>> {
+) -> Result<Answer> {
+    let mut answer = Answer::default();
     let mut roots: BTreeMap<(Vec<u8>, Vec<u8>), Searched> = BTreeMap::new();
     for snapshot in snapshots {
         for root in &snapshot.document.roots {
             if interrupted() {
-                return Err(crate::repo::RepoError::Interrupted);
+                return Err(RepoError::Interrupted);
             }
             let key = (snapshot.document.host.0.clone(), root.path.0.clone());
             let part = Part { root, top: ROOT.to_vec() };
-            search(chunks, roots.entry(key).or_default(), snapshot.id, &part, pattern)?;
+            let searched = roots.entry(key).or_default();
+            search(chunks, searched, (snapshot.id, &part), pattern, &mut answer)?;
         }
     }
-    let mut all = Vec::new();
+    let all = &mut answer.found;
     for ((host, root), searched) in roots {
         all.extend(searched.found.into_iter().map(|(path, (_, versions))| Found {
             host: Name(host.clone()),
@@ -145,26 +178,42 @@ pub fn find(
     all.sort_by(|a, b| {
         a.host.0.cmp(&b.host.0).then_with(|| crate::base::name::compare_paths(&a.path, &b.path))
     });
-    Ok(all)
+    Ok(answer)
 }
 
 fn search(
     chunks: &mut ChunkReader<'_>,
     searched: &mut Searched,
-    id: SnapshotId,
-    part: &Part<'_>,
+    (id, part): (SnapshotId, &Part<'_>),
     pattern: &Pattern,
+    answer: &mut Answer,
 ) -> Result<()> {
     searched.seen += 1;
-    let mut reader = ManifestReader::new(chunks, &part.root.manifest);
-    while let Some(chunk) = reader.next_chunk()?.map(|of| of.chunk) {
+    let (mut reader, mut is_whole) = (ManifestReader::new(chunks, &part.root.manifest), true);
+    loop {
+        let chunk = match reader.next_chunk() {
+            Ok(Some(of)) => of.chunk,
+            Ok(None) => break,
+            Err(error) => {
+                answer.note(id, error)?;
+                is_whole = false;
+                continue;
+            }
+        };
         let hits = match searched.chunks.get(&chunk) {
             Some(hits) => {
                 reader.skip_chunk();
                 Rc::clone(hits)
             }
             None => {
-                let hits = Rc::new(search_chunk(&mut reader, &part.root.path.0, pattern)?);
+                let hits = match search_chunk(&mut reader, &part.root.path.0, pattern) {
+                    Ok(hits) => Rc::new(hits),
+                    Err(error) => {
+                        answer.note(id, error)?;
+                        is_whole = false;
+                        continue;
+                    }
+                };
                 searched.chunks.insert(chunk, Rc::clone(&hits));
                 hits
             }
@@ -172,6 +221,12 @@ fn search(
         for (path, line) in hits.iter() {
             let (last, versions) = searched.found.entry(path.clone()).or_default();
             extend(versions, id, *last + 1 == searched.seen, Some(Rc::clone(line)));
+            *last = searched.seen;
+        }
+    }
+    if !is_whole {
+        // what was there before may be there still
+        for (last, _) in searched.found.values_mut().filter(|(last, _)| *last + 1 == searched.seen) {
             *last = searched.seen;
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::history::{VersionAnswer, answer, describe};
 use crate::base::Exit;
+use crate::base::error::causes;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::time::Timestamp;
@@ -19,12 +20,14 @@ use crate::cli::context::{Context, Out};
 use crate::cli::entry::write_path;
 use crate::cli::error::CommandError;
 use crate::cli::reading::Reading;
+use crate::repo::RepoError;
 use crate::repo::documents::Snapshot;
 
 /// Find paths by a pattern, over all snapshots, with the versions they had
 ///
 /// A pattern without a slash is for names, one that begins with a slash for whole paths, any other for
 /// the ends of paths. `*` and `?` stay within a name, `**` does not; a slash at the end means directories.
+/// Snapshots that are damaged are named, and the status is 40; the others are answered.
 #[derive(clap::Args)]
 pub struct FindArgs {
     /// Such as '*.conf', 'app/*.toml' or '/srv/**/logs/'
@@ -47,10 +50,10 @@ struct Answer<'a> {
     versions: Vec<VersionAnswer>,
 }
 
-/// Runs the command. The status is 1 if nothing was found.
+/// Runs the command. The status is 1 if nothing was found, 40 if something could not be looked at.
 ///
 /// # Errors
-/// If a manifest cannot be read.
+/// If the repository cannot be read.
 pub fn run(args: &FindArgs, context: &Context) -> Result<Exit, CommandError> {
     let letters = if args.ignore_case { Letters::AnyCase } else { Letters::Exact };
     let pattern = Pattern::parse(&args.pattern, letters).map_err(CommandError::usage)?;
@@ -58,7 +61,8 @@ pub fn run(args: &FindArgs, context: &Context) -> Result<Exit, CommandError> {
     let chosen = chosen(args, context, &reading)?;
     let mut chunks = reading.chunks()?;
     let observer = context.notices();
-    let found = find(&mut chunks, &chosen, &pattern, &|| observer.interrupted())?;
+    let answered = find(&mut chunks, &chosen, &pattern, &|| observer.interrupted())?;
+    let found = answered.found;
     let times = times(&reading.snapshots);
     let mut out = context.out()?;
     for one in &found {
@@ -79,7 +83,28 @@ pub fn run(args: &FindArgs, context: &Context) -> Result<Exit, CommandError> {
     if found.is_empty() {
         context.say("nothing found");
     }
-    Ok(if found.is_empty() { Exit::Failed } else { Exit::Done })
+    let is_named = !args.snapshots.is_empty();
+    Ok(ended(context, &answered.unread, is_named).unwrap_or(if found.is_empty() {
+        Exit::Failed
+    } else {
+        Exit::Done
+    }))
+}
+
+/// Names the snapshots that could not be looked at, and how a command ends whose answer is not whole for that. `is_named`: only
+/// certain snapshots were to be looked at.
+pub fn ended(context: &Context, unread: &[(SnapshotId, RepoError)], is_named: bool) -> Option<Exit> {
+    for (id, error) in unread {
+        let text = format!("snapshot {} cannot be searched as a whole: {}", id.short(), causes(error));
+        context.warn("manifest-damaged", &text);
+    }
+    let is_whole = unread.is_empty() && (is_named || context.unreadable().is_empty());
+    if is_whole {
+        return None;
+    }
+    context
+        .say("the answer is not whole, see above; lifeboat verify says what is damaged and what it affects");
+    Some(Exit::Damage)
 }
 
 fn chosen<'r>(

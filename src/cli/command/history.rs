@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::find::{Times, times};
+use super::find::{Times, ended, times};
 use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
@@ -23,6 +23,8 @@ use crate::format::FormatError;
 use crate::format::manifest::Entry;
 
 /// Show the versions that a path had, snapshot by snapshot
+///
+/// Snapshots that are damaged are named, and the status is 40; the others are answered.
 #[derive(clap::Args)]
 pub struct HistoryArgs {
     /// The path on its host
@@ -56,16 +58,17 @@ struct HostAnswer<'a> {
     versions: Vec<VersionAnswer>,
 }
 
-/// Runs the command. The status is 1 if the path is in no snapshot.
+/// Runs the command. The status is 1 if the path is in no snapshot, 40 if something could not be looked at.
 ///
 /// # Errors
-/// If a manifest cannot be read.
+/// If the repository cannot be read.
 pub fn run(args: &HistoryArgs, context: &Context) -> Result<Exit, CommandError> {
     let path = Name::from(absolute(&args.path)?.as_os_str());
     let reading = Reading::open(context)?;
     let snapshots = listed(&reading.snapshots, &args.filters.filters(context)?, false);
     let mut chunks = reading.chunks()?;
-    let found = history(&mut chunks, &snapshots, &path)?;
+    let answered = history(&mut chunks, &snapshots, &path)?;
+    let found = answered.found;
     let times = times(&reading.snapshots);
     if context.json() {
         let mut hosts = Vec::new();
@@ -82,7 +85,8 @@ pub fn run(args: &HistoryArgs, context: &Context) -> Result<Exit, CommandError> 
     if found.is_empty() {
         context.say(format!("{} is in no snapshot", path.shown()));
     }
-    Ok(if found.is_empty() { Exit::Failed } else { Exit::Done })
+    let ended = ended(context, &answered.unread, false);
+    Ok(ended.unwrap_or(if found.is_empty() { Exit::Failed } else { Exit::Done }))
 }
 
 fn entry_of(version: &Version) -> Result<Option<Entry>, FormatError> {

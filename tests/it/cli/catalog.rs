@@ -167,6 +167,39 @@ fn find_shows_versions_over_all_snapshots() {
 }
 
 #[test]
+fn a_damaged_manifest_hides_only_itself() {
+    let env = TestEnv::with_tree();
+    let first = env.snapshot(&[]);
+    let packs = || -> std::collections::BTreeSet<std::path::PathBuf> {
+        let found = walkdir::WalkDir::new(env.path("repo/packs")).into_iter().map(Result::unwrap);
+        found.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+    };
+    let before = packs();
+    // nothing but the manifest is new
+    fs::set_permissions(env.path("tree/b.conf"), fs::Permissions::from_mode(0o600)).unwrap();
+    let id = env.snapshot(&[]);
+    for pack in packs().difference(&before) {
+        let mut bytes = fs::read(pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 40].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::remove_file(pack).unwrap();
+        fs::write(pack, bytes).unwrap();
+    }
+    env.write("tree/new", "x");
+    env.snapshot(&["--host", "again"]);
+    let named = format!("snapshot {} cannot be searched as a whole", &id[..8]);
+    for args in [&["find", "two"][..], &["history", "tree/a/two"]] {
+        let run = env.run(args);
+        assert_eq!(run.code, 40, "{args:?}: {}", run.stderr);
+        assert!(run.stdout.contains("/tree/a/two") && run.stdout.contains("again"), "{}", run.stdout);
+        assert!(run.stderr.contains(&named), "{}", run.stderr);
+    }
+    let run = env.run(["find", "two", &id]);
+    assert_eq!((run.code, run.stdout.as_str()), (40, ""), "{}", run.stderr);
+    env.ok(["find", "two", &first]);
+}
+
+#[test]
 fn cat_writes_files_and_nothing_else() {
     let env = changed();
     let tree = env.arg("tree");

@@ -197,4 +197,12 @@ fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
     }
     assert_eq!(env.run(["ls", "0000"]).code, 1);
     env.ok(["ls", &good]);
+    // where all snapshots are asked, those that can be read answer
+    for args in [&["find", "two"][..], &["history", "tree/a/two"]] {
+        let run = env.run(args);
+        assert_eq!(run.code, 40, "{args:?}: {}", run.stderr);
+        assert!(run.stdout.contains("/tree/a/two"), "{args:?}: {}", run.stdout);
+        assert!(run.stderr.contains(&format!("snapshot {short} cannot be read")), "{}", run.stderr);
+    }
+    env.ok(["find", "two", &good]);
 }
