@@ -26,8 +26,10 @@ pub struct Outcome {
     pub sockets: u64,
     /// Entries with inode flags, which are left out.
     pub flags: u64,
-    /// Entries, or stretches of the manifest, that are damaged and were left out.
+    /// Entries that are damaged and were left out.
     pub damaged: u64,
+    /// Stretches of the manifest that could not be read: what is in them is missing.
+    pub stretches: u64,
 }
 
 /// A content of at most so many bytes is held whole before its header is written; a larger one is read twice.
@@ -114,7 +116,7 @@ impl Archive<'_, '_> {
         let root = &part.root.path.0;
         let mut reader = match ManifestReader::starting_at(manifests, &part.root.manifest, &part.top) {
             Err(e) if is_damage(&e) => {
-                self.leave_out(&absolute(root, &part.top), &e);
+                self.lose(&absolute(root, &part.top), &e);
                 return Ok(true);
             }
             other => other?,
@@ -138,7 +140,8 @@ impl Archive<'_, '_> {
                 // one bad line or stretch does not stop the others
                 Err(e) if is_damage(&e) => {
                     found = true;
-                    self.leave_out(&absolute(root, &part.top), &e);
+                    let from = reader.lost_from().filter(|from| compare_entries(from, &part.top).is_gt());
+                    self.lose(&absolute(root, from.unwrap_or(&part.top)), &e);
                 }
                 Err(e) => return Err(e),
             }
@@ -155,6 +158,22 @@ impl Archive<'_, '_> {
         };
         self.observer.event(Event::Advanced { entries: 1, bytes });
         Ok(())
+    }
+
+    // A stretch of the manifest, which begins with this path.
+    fn lose(&mut self, path: &[u8], error: &RepoError) {
+        self.outcome.stretches += 1;
+        let subject = Name(path.to_vec());
+        let text = format!(
+            "{}: a stretch of the manifest that begins there cannot be read, what is in it is missing: {}",
+            subject.shown(),
+            causes(error)
+        );
+        self.observer.event(Event::Notice(&Notice {
+            code: "manifest-damaged",
+            subject: Some(subject),
+            text,
+        }));
     }
 
     fn leave_out(&mut self, path: &[u8], error: &RepoError) {

@@ -3,7 +3,7 @@
 use super::reader::ChunkReader;
 use super::{RepoError, Result};
 use crate::base::id::ChunkId;
-use crate::base::name::compare_paths;
+use crate::base::name::{Name, compare_paths};
 use crate::format::FormatError;
 use crate::format::manifest::{
     ChunkRef, Entry, List, MAX_LEVEL, ROOT, compare_entries, is_within_subtree, line_path, read_list,
@@ -23,6 +23,8 @@ pub struct ManifestReader<'a, 'r> {
     end: usize,
     previous: Vec<u8>,
     current: Option<ChunkRef>,
+    // where the chunk or list that was fetched last begins
+    begun: Option<Name>,
 }
 
 impl<'a, 'r> ManifestReader<'a, 'r> {
@@ -36,6 +38,7 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
             end: 0,
             previous: Vec::new(),
             current: None,
+            begun: None,
         }
     }
 
@@ -62,7 +65,13 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
         Ok(reader)
     }
 
+    /// The path with which the chunk or list begins that could not be read last.
+    pub fn lost_from(&self) -> Option<&[u8]> {
+        self.begun.as_ref().map(|name| &name.0[..])
+    }
+
     fn fetch_list(&mut self, of: &ChunkRef) -> Result<Vec<ChunkRef>> {
+        self.begun = Some(of.first.clone());
         let list = self.chunks.with_chunk(of.chunk, read_list)??;
         let sum: u64 = list.iter().map(|r| r.entries).fold(0, u64::saturating_add);
         if list.first().map(|r| &r.first) != Some(&of.first) || sum != of.entries {
@@ -121,6 +130,7 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
             return Ok(false);
         }
         let Some(chunk) = self.lists.last_mut().and_then(|(_, refs)| refs.next()) else { return Ok(false) };
+        self.begun = Some(chunk.first.clone());
         let lines = &mut self.lines;
         self.chunks.with_chunk(chunk.chunk, |bytes| {
             lines.clear();

@@ -6,7 +6,9 @@ use std::fs;
 use super::tests::{deep, open_repo, take};
 use super::*;
 use crate::base::Name;
+use crate::base::event::{Event, Observer};
 use crate::base::id::ChunkId;
+use crate::catalog::export;
 use crate::format::manifest::{Entry, Type};
 use crate::repo::reader::ChunkReader;
 use crate::restore::{self, Mode, Overwrite};
@@ -218,5 +220,36 @@ fn in_place_what_is_not_lost_comes_back_and_nothing_goes_that_may_be_in_what_is(
         }
         assert!(beside.exists(), "{which:?}");
         assert_eq!(extra.exists(), !delete, "{which:?}");
+    }
+}
+
+#[test]
+fn an_archive_says_where_a_stretch_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, ids) = taken(dir.path(), 1);
+    let (_, lost) = damage(&memory, ids[0], |number| number == 2);
+    let repo = open_repo(memory);
+    let loaded = repo.load(Condemned::Use).unwrap();
+    let chunks = || ChunkReader::new(repo.store(), &loaded.index, 4).unwrap();
+    let mut readers = export::Readers { manifests: chunks(), content: chunks() };
+    let snapshot = repo.snapshots().unwrap().0.into_iter().find(|s| s.id == ids[0]).unwrap();
+    let parts = crate::catalog::paths::parts(&snapshot.document, None).unwrap();
+    let notices = Notices::default();
+    let outcome = export::export(&mut readers, &parts, &mut std::io::sink(), &notices).unwrap();
+    assert_eq!((outcome.damaged, outcome.stretches), (0, 1));
+    let first = dir.path().join(Name(lost[0].path.clone()).as_os_str());
+    let said = format!("{}: a stretch of the manifest that begins there cannot be read", first.display());
+    let told = notices.0.into_inner().unwrap();
+    assert!(told.len() == 1 && told[0].starts_with(&said), "{told:?}");
+}
+
+#[derive(Default)]
+struct Notices(std::sync::Mutex<Vec<String>>);
+
+impl Observer for Notices {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Notice(notice) = event {
+            self.0.lock().unwrap().push(notice.text.clone());
+        }
     }
 }

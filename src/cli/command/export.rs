@@ -24,8 +24,8 @@ const LEVEL: i32 = 3;
 /// The archive is in the pax format: GNU tar, bsdtar and Python read it. It holds the paths of the source
 /// without the slash at the front, exact times, owners, hard links, devices, extended attributes, ACLs, and
 /// the holes of sparse files. Sockets and inode
-/// flags cannot be held: they are counted, and the status is 3. So it is with what is damaged: it is named and left
-/// out, everything else is in the archive.
+/// flags cannot be held: they are counted, and the status is 3. What is damaged is named and left out, everything else
+/// is in the archive, and the status is 40.
 #[derive(clap::Args)]
 pub struct ExportArgs {
     /// A snapshot, or a path in one
@@ -65,8 +65,13 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     });
     context.record_where_possible(&reading.repo, "export", body);
     show(&outcome, args, context)?;
-    let left_out = outcome.sockets + outcome.flags + outcome.damaged;
-    Ok(if left_out > 0 { Exit::Partial } else { Exit::Done })
+    Ok(if outcome.damaged + outcome.stretches > 0 {
+        Exit::Damage
+    } else if outcome.sockets + outcome.flags > 0 {
+        Exit::Partial
+    } else {
+        Exit::Done
+    })
 }
 
 // Whole or not at all: written beside, then given its name, which nothing may have yet.
@@ -121,6 +126,11 @@ fn show(outcome: &Outcome, args: &ExportArgs, context: &Context) -> Result<(), C
         (
             outcome.damaged,
             "damaged and left out, each is named above; lifeboat verify --deep names all that is damaged",
+        ),
+        (
+            outcome.stretches,
+            "stretches of the manifest could not be read: what is in them is missing and not named; above is where each begins, \
+             lifeboat verify says how far it reaches and what is probably in it",
         ),
     ] {
         if count > 0 {

@@ -197,6 +197,9 @@ fn a_damaged_manifest_hides_only_itself() {
     let run = env.run(["find", "two", &id]);
     assert_eq!((run.code, run.stdout.as_str()), (40, ""), "{}", run.stderr);
     env.ok(["find", "two", &first]);
+    let run = env.run(["export", &id, "-o", "x.tar"]);
+    assert_eq!(run.code, 40, "{}", run.stderr);
+    assert!(run.stderr.contains("1: stretches of the manifest could not be read"), "{}", run.stderr);
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn what_is_damaged_is_left_out_and_named_and_everything_else_is_there() {
             }
             file => env.run(["export", "latest", "-o", file]),
         };
-        assert_eq!(run.code, 3, "{}", run.stderr);
+        assert_eq!(run.code, 40, "{}", run.stderr);
         for name in ["c/hit", "d/hit and large", "hit again"] {
             let named = |line: &str| line.contains("content-damaged") && line.contains(name);
             assert!(run.stderr.lines().any(named), "{name}: {}", run.stderr);
