@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::base::Exit;
 use crate::base::name::{Name, shown};
 use crate::base::size;
-use crate::catalog::list::choose;
-use crate::catalog::select::{Filters, Selector};
+use crate::catalog::select::Filters;
+use crate::cli::args;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::json::{Object, object};
@@ -109,10 +109,10 @@ fn chosen(
         return Ok(None);
     }
     let all: Vec<Snapshot> = context.snapshots(repo)?;
-    let ids = args.snapshots.iter().map(|text| {
-        let selector = Selector::parse(text)?;
-        Ok(choose(&selector.wanted, &all, &Filters::default())?.id)
-    });
+    let ids = args
+        .snapshots
+        .iter()
+        .map(|text| Ok(context.choose(&args::snapshot(text)?, &all, &Filters::default())?.id));
     ids.collect::<Result<Vec<_>, CommandError>>().map(Some)
 }
 

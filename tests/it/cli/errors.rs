@@ -172,6 +172,18 @@ fn a_tree_that_a_rollback_put_aside_is_not_the_application() {
 }
 
 #[test]
+fn a_path_where_a_whole_snapshot_is_wanted_is_refused() {
+    let env = TestEnv::with_tree();
+    let id = env.snapshot(&[]);
+    env.ok(["verify", &id]);
+    for args in [&["verify", "latest:/nonexistent"][..], &["show", "latest:/x"], &["forget", "latest:/x"]] {
+        let run = env.run(args);
+        assert_eq!(run.code, 2, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains("names a path, a whole snapshot is wanted here"), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
     let env = TestEnv::with_tree();
     let good = env.snapshot(&[]);
@@ -188,6 +200,7 @@ fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
         &["restore", short, "-t", "out"][..],
         &["ls", short],
         &["show", &id],
+        &["verify", short],
         &["forget", short],
     ] {
         let run = env.run(args);
