@@ -41,6 +41,10 @@ pub(super) fn read_config(store: &dyn Store) -> Result<Repository> {
     let key = Key::repository();
     let bytes = match store.read_all(&key, MAX_BYTES) {
         Err(StoreError::Missing { .. }) => return Err(RepoError::NotFound(store.location())),
+        // what it should lie in is a file
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(RepoError::NotFound(store.location()));
+        }
         other => other?,
     };
     Repository::decode(&bytes).map_err(|source| match source {

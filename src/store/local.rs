@@ -61,6 +61,13 @@ impl LocalStore {
         self.root.join(key.as_str())
     }
 
+    fn missing_or(&self, key: &Key, error: io::Error) -> StoreError {
+        if error.kind() == io::ErrorKind::NotFound {
+            return StoreError::Missing { key: key.clone() };
+        }
+        StoreError::io("open", self.path(key).display())(error)
+    }
+
     fn touched(&self, dir: &Path) {
         touched(&self.unsynced, dir);
     }
@@ -134,24 +141,24 @@ impl Store for LocalStore {
     }
 
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let file = File::open(self.path(key)).map_err(|e| missing_or(key, e))?;
+        let file = File::open(self.path(key)).map_err(|e| self.missing_or(key, e))?;
         match file.read_exact_at(buffer, offset) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 let end = offset.saturating_add(buffer.len() as u64);
-                let have = file.metadata().map_err(StoreError::io("read", key))?.len();
+                let have = file.metadata().map_err(StoreError::io("read", self.path(key).display()))?.len();
                 Err(StoreError::Short { key: key.clone(), end, have })
             }
-            Err(e) => Err(StoreError::io("read", key)(e)),
+            Err(e) => Err(StoreError::io("read", self.path(key).display())(e)),
         }
     }
 
     fn size(&self, key: &Key) -> Result<u64> {
-        let metadata = fs::symlink_metadata(self.path(key)).map_err(|e| missing_or(key, e))?;
+        let metadata = fs::symlink_metadata(self.path(key)).map_err(|e| self.missing_or(key, e))?;
         if metadata.is_file() {
             return Ok(metadata.len());
         }
-        Err(StoreError::io("read", key)(io::Error::other("it is not a regular file")))
+        Err(StoreError::io("read", self.path(key).display())(io::Error::other("it is not a regular file")))
     }
 
     fn stage(&self) -> Result<Box<dyn Staged>> {
@@ -172,7 +179,9 @@ impl Store for LocalStore {
                     modified: m.modified().unwrap_or(std::time::UNIX_EPOCH),
                 }),
                 Err(e) if is_missing(e.io_error()) => {}
-                Err(e) => return Err(StoreError::io("list", kind.folder())(e.into())),
+                Err(e) => {
+                    return Err(StoreError::io("list", self.root.join(kind.folder()).display())(e.into()));
+                }
             }
             Ok(())
         })?;
@@ -195,7 +204,7 @@ impl Store for LocalStore {
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(StoreError::io("delete", key)(e)),
+            Err(e) => return Err(StoreError::io("delete", path.display())(e)),
         }
         self.touched(path.parent().unwrap_or(&self.root));
         Ok(())
@@ -205,7 +214,7 @@ impl Store for LocalStore {
         let (old, new) = (self.path(from), self.path(to));
         let parent = new.parent().unwrap_or(&self.root);
         self.make_dir(parent)?;
-        rename_noreplace(&old, &new).map_err(|e| missing_or(from, e))?;
+        rename_noreplace(&old, &new).map_err(|e| self.missing_or(from, e))?;
         self.touched(parent);
         self.touched(old.parent().unwrap_or(&self.root));
         Ok(())
@@ -218,7 +227,7 @@ impl Store for LocalStore {
 
     fn lock(&self, mode: LockMode) -> Result<Lock> {
         let key = Key::repository();
-        let file = File::open(self.path(&key)).map_err(|e| missing_or(&key, e))?;
+        let file = File::open(self.path(&key)).map_err(|e| self.missing_or(&key, e))?;
         let operation = match mode {
             LockMode::Shared => FlockOperation::NonBlockingLockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -230,7 +239,7 @@ impl Store for LocalStore {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => {
                 Ok(Lock::Unsupported)
             }
-            Err(e) => Err(StoreError::io("lock", key)(e.into())),
+            Err(e) => Err(StoreError::io("lock", self.path(&key).display())(e.into())),
         }
     }
 
@@ -254,13 +263,6 @@ impl Store for LocalStore {
 
 fn is_missing(error: Option<&io::Error>) -> bool {
     error.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
-}
-
-fn missing_or(key: &Key, error: io::Error) -> StoreError {
-    if error.kind() == io::ErrorKind::NotFound {
-        return StoreError::Missing { key: key.clone() };
-    }
-    StoreError::io("open", key)(error)
 }
 
 // EINVAL: file systems that cannot promise it in one step (some network ones); link and unlink can

@@ -1,6 +1,7 @@
 //! `status`: could we recover now?
 
 use crate::base::Exit;
+use crate::base::error::causes;
 use crate::base::name::shown;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
@@ -76,7 +77,7 @@ pub fn facts(context: &Context) -> Result<Facts, CommandError> {
     };
     Ok(gather(&Sources {
         repo: repo.as_ref().map_err(|error| Unopened {
-            why: CommandError::of(Exit::Failed, error).message().to_owned(),
+            why: causes(error),
             is_missing: matches!(error, RepoError::NotFound(_)),
         }),
         location: &location,

@@ -172,6 +172,57 @@ fn a_tree_that_a_rollback_put_aside_is_not_the_application() {
 }
 
 #[test]
+fn what_is_no_repository_is_named() {
+    let env = TestEnv::with_tree();
+    let file = env.arg("tree/b.conf");
+    let run = env.run(["--repo", &file, "snapshots"]);
+    assert_eq!(run.code, 10, "{}", run.stderr);
+    check!(env, run.stderr, @r"
+    error: there is no repository at [DIR]/tree/b.conf
+    next: check --repo or LIFEBOAT_REPOSITORY; lifeboat init makes a repository
+    ");
+    assert!(env.run(["--repo", &file, "status"]).stdout.contains("there is no repository at"));
+}
+
+#[test]
+fn a_repository_of_somebody_else_is_named_with_the_cause() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    fs::set_permissions(env.path("repo"), fs::Permissions::from_mode(0o000)).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let run = |args: &[&str]| {
+        if !is_root {
+            return env.run(args);
+        }
+        // the program may lie where only root comes to
+        let program = env.path("program");
+        if !program.exists() {
+            fs::copy(env.command().get_program(), &program).unwrap();
+            chown(env.path(""), Some(65534), Some(65534)).unwrap();
+        }
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program).args(args);
+        command.env_clear().current_dir(env.path(""));
+        for (name, value) in env.command().get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        crate::env::Run::from(command.output().unwrap())
+    };
+    let ended = run(&["snapshots"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    check!(env, ended.stderr, @r"
+    error: could not open [DIR]/repo/repository.json
+      because: Permission denied (os error 13)
+    next: run as the user that owns the repository
+    ");
+    let told = run(&["status", "--json"]).stdout;
+    let line = format!("could not open {}: Permission denied", env.arg("repo/repository.json"));
+    assert!(told.contains(&line), "{told}");
+    fs::set_permissions(env.path("repo"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
 fn a_path_where_a_whole_snapshot_is_wanted_is_refused() {
     let env = TestEnv::with_tree();
     let id = env.snapshot(&[]);
