@@ -10,10 +10,12 @@ use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::base::size;
+use crate::catalog::paths::{self, parts};
 use crate::catalog::select::{Filters, Selector};
 use crate::cli::context::{Context, absolute};
 use crate::cli::error::CommandError;
 use crate::cli::json::object;
+use crate::format::snapshot::Document;
 use crate::restore::{
     Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
 };
@@ -23,7 +25,8 @@ use crate::sys::host::worker_count;
 ///
 /// SNAPSHOT goes below TARGET with its absolute paths; SNAPSHOT:PATH puts what lies at PATH straight
 /// into TARGET. The target must be empty or missing, unless --in-place is given. The exit status is 3
-/// if something could not be restored, 40 if stored data is damaged; everything else is restored.
+/// if something could not be restored, 40 if stored data is damaged; everything else is restored. A relative PATH
+/// counts from the directory of which the snapshot was taken, if that is one.
 #[derive(clap::Args)]
 pub struct RestoreArgs {
     /// Which snapshot: an id, latest, latest~2, @tag; with :PATH for a part
@@ -118,9 +121,10 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     let snapshots = context.snapshots(&repo)?;
     let filters = Filters { tags: args.tag.clone(), hosts: args.host.clone(), since: None };
     let snapshot = context.choose(&selector.wanted, &snapshots, &filters)?;
-    let placements = place(&snapshot.document, selector.path.as_ref());
+    let path = selector.path.map(|path| whole(path, &snapshot.document)).transpose()?;
+    let placements = place(&snapshot.document, path.as_ref());
     if placements.is_empty() {
-        return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
+        return Err(nothing_there(path.as_ref(), &snapshot.document.roots));
     }
     refuse_dangerous(&options, &placements)?;
     let observer = context.observer();
@@ -131,17 +135,22 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
         if !options.selection.is_everything() {
             return Err(nothing_selected(args));
         }
-        return Err(nothing_there(selector.path.as_ref(), &snapshot.document.roots));
+        return Err(nothing_there(path.as_ref(), &snapshot.document.roots));
     }
     if !options.dry_run {
-        context.record_where_possible(
-            &repo,
-            "restore",
-            body(&report, &options, snapshot.id, selector.path.as_ref()),
-        );
+        context.record_where_possible(&repo, "restore", body(&report, &options, snapshot.id, path.as_ref()));
     }
     show(&report, &options, began.elapsed(), context)?;
     Ok(exit(&report, args.strict))
+}
+
+// A relative path counts from where it does for everybody who looks into a snapshot.
+fn whole(path: Name, document: &Document) -> Result<Name, CommandError> {
+    if path.0.starts_with(b"/") {
+        return Ok(path);
+    }
+    let found = parts(document, Some(&path))?;
+    Ok(found.first().map_or(path, |part| Name(paths::absolute(&part.root.path.0, &part.top))))
 }
 
 // What the logbook says of it. Whoever brings data back may have lost the host with the key: then it says nothing.

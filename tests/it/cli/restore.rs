@@ -341,3 +341,23 @@ fn where_nothing_is_selected_nothing_is_left() {
     assert_eq!(env.run(["restore", &nothing, "-t", &env.arg("new")]).code, 1);
     assert!(!env.path("new").exists());
 }
+
+#[test]
+fn a_relative_path_is_the_same_to_restore_as_to_ls_and_cat() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    for (what, found) in [("b.conf", "b.conf"), ("a", "one"), ("./a/../a/one", "one"), (".", "a/one")] {
+        let (what, target) = (format!("latest:{what}"), env.arg("out"));
+        assert!(env.ok(["ls", &what]).contains(found));
+        env.ok(["restore", &what, "-t", &target]);
+        assert!(env.path("out").join(found).exists(), "{what}");
+        fs::remove_dir_all(env.path("out")).unwrap();
+    }
+    env.ok(["snapshot", &env.arg("tree/a"), &env.arg("tree/b.conf")]);
+    for command in [&["ls", "latest:one"][..], &["restore", "latest:one", "-t", "out"]] {
+        let run = env.run(command);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("the snapshot does not cover one; it covers"), "{}", run.stderr);
+    }
+    assert!(!env.path("out").exists());
+}
