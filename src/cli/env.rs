@@ -1,8 +1,12 @@
 //! Environment variables: the only place that reads them. (clap reads `LIFEBOAT_REPOSITORY`, which
 //! it shows beside `--repo`.)
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 /// Where the repository is, unless `--repo` says it.
 pub const REPOSITORY: &str = "LIFEBOAT_REPOSITORY";
@@ -94,6 +98,34 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
+/// The file that the system runs for the first word of a command in this directory: named by its path where it has a slash, else
+/// found by `PATH`.
+///
+/// # Errors
+/// If there is none, or none that this user may run.
+pub fn runnable(word: &OsStr, directory: &Path) -> io::Result<PathBuf> {
+    // without the variable the C library looks there
+    runnable_by(word, directory, &variable("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin")))
+}
+
+fn runnable_by(word: &OsStr, directory: &Path, path: &OsStr) -> io::Result<PathBuf> {
+    let places = match word.as_bytes().contains(&b'/') {
+        true => vec![directory.to_owned()],
+        false => std::env::split_paths(path).map(|place| directory.join(place)).collect(),
+    };
+    let mut found = io::ErrorKind::NotFound;
+    for file in places.iter().map(|place| place.join(word)) {
+        match file.metadata() {
+            Ok(data) if data.is_file() && accessat(CWD, &file, Access::EXEC_OK, AtFlags::EACCESS).is_ok() => {
+                return Ok(file);
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            _ => found = io::ErrorKind::PermissionDenied,
+        }
+    }
+    Err(found.into())
+}
+
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
@@ -110,5 +142,30 @@ mod tests {
         assert_eq!(dir("relative", "/root").unwrap(), Path::new("/root/.config/lifeboat"));
         assert_eq!(dir("", "not absolute"), None);
         assert_eq!(config_dir(None, None), None);
+    }
+    #[test]
+    fn a_command_is_found_as_the_system_finds_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, mode: u32| {
+            let file = dir.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("bin/run", 0o755);
+        write("bin/text", 0o644);
+        write("here", 0o755);
+        let path = std::env::join_paths([dir.path().join("none"), dir.path().join("bin")]).unwrap();
+        let find = |word: &str| {
+            let found = runnable_by(OsStr::new(word), dir.path(), &path).map_err(|error| error.kind());
+            found.map(|file| file.strip_prefix(dir.path()).unwrap().display().to_string())
+        };
+        assert_eq!(find("run").unwrap(), "bin/run");
+        assert_eq!(find("./here").unwrap(), "here");
+        assert_eq!(find("here").unwrap_err(), io::ErrorKind::NotFound);
+        assert_eq!(find("text").unwrap_err(), io::ErrorKind::PermissionDenied);
+        assert_eq!(find("./bin").unwrap_err(), io::ErrorKind::PermissionDenied);
+        assert_eq!(find("here/x").unwrap_err(), io::ErrorKind::NotFound);
     }
 }

@@ -41,7 +41,11 @@ impl Guard<'_> {
             merge: true,
             ..Run::new(Program::Argv(self.armed.change.words()))
         };
-        let result = run.run(&|| self.ear.wish().is_some());
+        let running = match run.start() {
+            Ok(running) => running,
+            Err(error) => return self.not_begun(&name, began, error),
+        };
+        let result = running.wait(&|| self.ear.wish().is_some());
         let why = self.note_command("change", &name, began, result);
         if let Some(Err(error)) = self.service.as_ref().map(|service| service.adopt(&mark)) {
             self.note(&format!("what the change left running could not be remembered: {error}"));
@@ -52,6 +56,13 @@ impl Guard<'_> {
             (_, Some(why)) => Next::bad(format!("the change failed: {why}")),
             (_, None) => Next::GoOn,
         }
+    }
+
+    // A command that did not begin has changed nothing: there is nothing to take back.
+    fn not_begun(&mut self, name: &str, began: Instant, error: std::io::Error) -> Next {
+        let why = self.note_command("change", name, began, Err(error)).unwrap_or_default();
+        self.armed.stage = Stage::Armed;
+        Next::Leave { why: format!("{name}: {why}; nothing was changed, and nothing is rolled back") }
     }
 
     // Why a command did not go well.

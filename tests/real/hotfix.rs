@@ -278,6 +278,33 @@ fn a_command_that_fails_or_hangs_is_taken_back() {
 }
 
 #[test]
+fn a_command_that_cannot_begin_costs_the_application_nothing() {
+    let Some(aura) = Aura::start() else { return };
+    let leader = aura.read("run/aura.pid");
+    let hotfix = |word: &str| aura.lifeboat(&["hotfix", "--baseline", "0s", "--watch", "0s", "--", word]);
+    for (word, why) in [
+        ("no-such-command", "there is no such program"),
+        ("./none.sh", "there is no such program"),
+        ("./lifeboat.toml", "may execute"),
+    ] {
+        let done = hotfix(word).exits(2);
+        assert!(done.stderr.contains(why) && done.stderr.contains("next: "), "{}", done.stderr);
+        assert!(!done.stdout.contains("armed"), "{}", done.stdout);
+    }
+    // only the system finds out that its interpreter is not there
+    let script = aura.env.path("fix.sh");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    run(Command::new("chmod").arg("755").arg(&script)).ok();
+    let done = hotfix(script.to_str().unwrap()).exits(1);
+    assert!(done.stdout.contains("DISARMED: "), "{}", done.stdout);
+    assert!(done.stdout.contains("nothing was changed, and nothing is rolled back"), "{}", done.stdout);
+    assert_eq!(aura.stage(), "none");
+    assert_eq!(aura.record("rollback"), Value::Null);
+    assert_eq!(aura.read("run/aura.pid"), leader);
+    assert!(aura.is_healthy());
+}
+
+#[test]
 fn confirm_keeps_it_and_silence_and_abort_take_it_back() {
     let Some(aura) = Aura::start() else { return };
     aura.plan("verify = [\"./run_tests.sh\", \"python3 validate_integration.py\"]\n", "");

@@ -184,6 +184,7 @@ pub fn run(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
 
 fn command(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
     let desk = Desk::open(context)?;
+    check_command(&args.command)?;
     let words = args.command.iter().map(|word| Name::from(word.as_os_str())).collect();
     let options = options(&args.how, Change::Command(words), &desk.plan)?;
     let stand = Stand::now(&desk.plan);
@@ -195,12 +196,29 @@ fn command(args: &HotfixArgs, context: &Context) -> Result<Exit, CommandError> {
     report::outcome(&outcome, &stand, context)
 }
 
+// One that cannot run changes nothing, and must cost the application nothing.
+fn check_command(command: &[OsString]) -> Result<(), CommandError> {
+    let Some(word) = command.first() else { return Ok(()) };
+    env::runnable(word, &here()?).map(drop).map_err(|error| {
+        let word = Name::from(word.as_os_str()).shown();
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such program",
+            _ => "it is no file that this user may execute",
+        };
+        CommandError::usage(format!("the command {word} cannot be run: {why}; nothing was changed")).next(
+            "after -- come a program, by its path or in the PATH, and its arguments; a text for the shell: -- sh -c 'TEXT'",
+        )
+    })
+}
+
+fn here() -> Result<std::path::PathBuf, CommandError> {
+    std::env::current_dir().map_err(CommandError::io("could not find out the current directory"))
+}
+
 fn options(how: &HowArgs, change: Change, plan: &Plan) -> Result<Options, CommandError> {
-    let directory =
-        std::env::current_dir().map_err(CommandError::io("could not find out the current directory"))?;
     Ok(Options {
         change,
-        directory,
+        directory: here()?,
         watch: how.watch.unwrap_or(plan.hotfix.watch.0),
         confirm_within: how.confirm_within.or(plan.hotfix.confirm_within.map(|span| span.0)),
         baseline: how.baseline,
