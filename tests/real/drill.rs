@@ -764,8 +764,17 @@ fn the_last_snapshot_that_passes_is_found() {
     assert_eq!((text(&found, "last_good"), text(&found, "first_bad")), (&ids[2][..8], &ids[3][..8]));
     assert!(found["tried"].as_u64().unwrap() <= 5);
     assert_eq!(text(&record(&bisect("true").ok()), "last_good"), &ids[5][..8]);
-    bisect("false").exits(20);
+    // nothing is said of snapshots that were not tried
+    let ends = bisect("test $(cat version) = 3").exits(20);
+    assert!(record(&ends)["between_untried"].as_bool().unwrap() && record(&ends)["tried"] == 2);
+    // a command that is not there is no verdict on a snapshot
+    for command in ["no-such-command", "./version"] {
+        let done = bisect(command).exits(22);
+        assert!(done.stderr.contains("cannot be run there"), "{}", done.stderr);
+    }
     let place = app.place();
+    let told = app.lifeboat(&["bisect", "--test", "false", "--in", place.to_str().unwrap()]).exits(20);
+    assert!(told.stdout.contains("neither in the newest nor in the oldest"), "{}", told.stdout);
     let between = |good: &str, bad: &str, test: &str| {
         let place = place.to_str().unwrap();
         app.lifeboat(&["bisect", "--json", "--good", good, "--bad", bad, "--test", test, "--in", place])

@@ -23,7 +23,8 @@ use crate::repo::documents::Snapshot;
 ///
 /// Snapshots are restored one after the other as in a drill, the plan's set-up commands are run, and then the command. Halving
 /// what is left each time assumes that it passes up to some snapshot and fails from then on. The exit status is 20 if it
-/// passes in none of them, and 22 if one could not be judged. Nothing is recorded.
+/// passes neither in the newest nor in the oldest, and 22 if one could not be judged, as when the command cannot be run there
+/// (126 or 127). Nothing is recorded.
 #[derive(clap::Args)]
 pub struct BisectArgs {
     /// The command, for sh; it passes if it ends with 0
@@ -52,6 +53,8 @@ struct Answer {
     first_bad: Option<String>,
     /// How many were tried.
     tried: usize,
+    /// True if it passes neither in the newest nor in the oldest, so that those between were not tried.
+    between_untried: bool,
 }
 
 struct Search<'a> {
@@ -83,7 +86,8 @@ pub fn run(args: &BisectArgs, context: &Context) -> Result<Exit, CommandError> {
     let range = range(args, context, &plan, &snapshots)?;
     let answer = search.halve(&range)?;
     let body = json!({
-        "last_good": answer.last_good, "first_bad": answer.first_bad, "tried": answer.tried, "test": args.test,
+        "last_good": answer.last_good, "first_bad": answer.first_bad, "tried": answer.tried,
+        "between_untried": answer.between_untried, "test": args.test,
     });
     context.record_where_possible(&repo, "bisect", body);
     if context.json() {
@@ -137,7 +141,8 @@ impl Search<'_> {
             return Ok(self.answer(Some(all[last]), None));
         }
         if last == 0 || !self.passes(all[0])? {
-            return Ok(self.answer(None, Some(all[0])));
+            let between_untried = all.len() > self.tried;
+            return Ok(Answer { between_untried, ..self.answer(None, Some(all[0])) });
         }
         let (mut good, mut bad) = (0, last);
         while bad - good > 1 {
@@ -149,7 +154,7 @@ impl Search<'_> {
 
     fn answer(&self, good: Option<&Snapshot>, bad: Option<&Snapshot>) -> Answer {
         let short = |snapshot: Option<&Snapshot>| snapshot.map(|s| s.id.short());
-        Answer { last_good: short(good), first_bad: short(bad), tried: self.tried }
+        Answer { last_good: short(good), first_bad: short(bad), tried: self.tried, between_untried: false }
     }
 
     fn passes(&mut self, snapshot: &Snapshot) -> Result<bool, CommandError> {
@@ -171,8 +176,17 @@ impl Search<'_> {
         }
         let id = snapshot.id.short();
         let taken = snapshot.document.started.shown();
-        let outcome = run.steps.iter().find(|step| step.phase == "tests").map(|step| step.result);
-        let passes = match outcome {
+        let step = run.steps.iter().find(|step| step.phase == "tests");
+        // what the shell ends with where a command is not there, or may not be executed
+        if let Some(status @ (126 | 127)) = step.and_then(|step| step.exit) {
+            let text = format!(
+                "snapshot {id} of {taken} could not be judged: the command cannot be run there (exit status {status})"
+            );
+            return Err(CommandError::new(Exit::Inconclusive, text).next(
+                "name a program that the copy or the host has; --good leaves out older snapshots that have none",
+            ));
+        }
+        let passes = match step.map(|step| step.result) {
             // a faulty harness has judged nothing, whatever the command said
             Some(Outcome::Pass) if run.faults.is_empty() => true,
             Some(Outcome::Fail) if run.faults.is_empty() => false,
@@ -195,6 +209,11 @@ fn text(answer: &Answer) -> String {
             format!("last good: {good}\nfirst bad: {bad}\nwhat changed: lifeboat diff {good} {bad}\n")
         }
         (Some(good), None) => format!("last good: {good}, the newest\n"),
+        _ if answer.between_untried => {
+            "it passes neither in the newest nor in the oldest; those between were not tried\n\
+             next: --good names a snapshot in which it passes, --bad a later one in which it fails\n"
+                .to_owned()
+        }
         _ => "it passes in none of them\n".to_owned(),
     }
 }
