@@ -167,6 +167,16 @@ pub fn resume(
     }
 }
 
+/// Where the tree is that an undo of this one would go to; `None` if there is none.
+///
+/// # Errors
+/// If what is remembered cannot be read.
+pub fn put_aside(state: &State, root: &std::path::Path) -> Result<Option<std::path::PathBuf>, StateError> {
+    let root = Name::from(root.as_os_str());
+    let kept = Kept::read(state)?.filter(|kept| kept.root == root);
+    Ok(kept.map(|kept| kept.path.as_os_str().into()))
+}
+
 /// Removes the tree that an undo would go to. Says where it was; `None` if there is none.
 ///
 /// # Errors

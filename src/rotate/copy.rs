@@ -19,7 +19,6 @@ use crate::sys::writers::writers;
 const BUFFER: usize = 1 << 20;
 
 pub fn rotate(place: &Place, log: &Log, name: &[u8], outcome: &mut Outcome) -> Result<(), RotateError> {
-    place.refuse_links(log)?;
     let failed = |act| place.failed(act, &place.name);
     let start = log.start();
     let (aside_name, aside, is_new) = match unfinished(place, log) {

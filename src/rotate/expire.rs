@@ -9,7 +9,7 @@ use crate::plan::types::Rotate;
 pub fn expire(
     place: &Place,
     rule: &Rotate,
-    options: Options,
+    options: Options<'_>,
     now: Timestamp,
     outcome: &mut Outcome,
 ) -> Result<(), RotateError> {

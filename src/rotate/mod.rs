@@ -1,7 +1,7 @@
 //! `rotate`: logs are set aside under a dated name while the application writes, packed, and thrown away when old.
 //!
 //! Everything is done by descriptors of the log's own directory, which is reached without following a link; what is no
-//! regular file with one name is left alone. At each moment every line is in the log, in the file set aside, or in
+//! regular file with one name, but for that in a tree that a rollback put aside, is left alone. At each moment every line is in the log, in the file set aside, or in
 //! both: what a crash leaves is finished by the next run.
 
 mod copy;
@@ -104,11 +104,22 @@ impl Moved {
 
 /// How it is done.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Whatever its size and age.
     pub force: bool,
     /// Only said.
     pub dry_run: bool,
+    /// The tree that a rollback put aside: a log that is live data has a second name there.
+    pub aside: Option<Aside<'a>>,
+}
+
+/// A tree that was put aside, and the one that took its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Aside<'a> {
+    /// The application's tree now, without links in its path.
+    pub live: &'a Path,
+    /// The one that was put aside.
+    pub tree: &'a Path,
 }
 
 /// Why a log could not be rotated.
@@ -152,7 +163,7 @@ pub fn rotate(
     log: &Path,
     rule: &Rotate,
     directory: &Path,
-    options: Options,
+    options: Options<'_>,
     now: Timestamp,
 ) -> Result<Outcome, RotateError> {
     let place = place::Place::of(log, directory)?;
@@ -183,6 +194,12 @@ pub fn rotate(
     outcome.reason = due.1;
     if due.0 {
         let name = place.free_name(now)?;
+        // what a rename that was killed left under a second name is taken away first, where something is done
+        let halves = match rule.method {
+            RotateMethod::Rename => rename::halves(&place, &file).len() as u64,
+            RotateMethod::Copytruncate => 0,
+        };
+        place.refuse_links(&file, halves, options.aside)?;
         outcome.set_aside = Some(place.full(&name));
         if !options.dry_run {
             match rule.method {
@@ -201,7 +218,7 @@ pub fn rotate(
 fn due(
     file: &place::Log,
     rule: &Rotate,
-    options: Options,
+    options: Options<'_>,
     now: Timestamp,
     place: &place::Place,
 ) -> (bool, String) {

@@ -15,7 +15,7 @@ use super::{Options, Outcome, RotateError, name};
 use crate::sys::writers::{has_writer, writers};
 
 /// Packs every file that was set aside and that nobody writes to any more.
-pub fn pack_all(place: &Place, options: Options, outcome: &mut Outcome) -> Result<(), RotateError> {
+pub fn pack_all(place: &Place, options: Options<'_>, outcome: &mut Outcome) -> Result<(), RotateError> {
     for (plain, _) in place.rotated().into_iter().filter(|(plain, _)| !plain.ends_with(name::PACKED)) {
         let Ok(file) = place.open(&plain, OFlags::RDONLY) else { continue };
         let metadata = file.metadata().map_err(place.failed("examine", &plain))?;

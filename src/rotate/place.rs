@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, SeekFrom, openat, openat2, statat, unlinkat};
 
-use super::{RotateError, name};
+use super::{Aside, RotateError, name};
 use crate::base::Name;
 use crate::base::time::Timestamp;
 use crate::sys::attributes::{Handle, set_xattr, xattrs};
@@ -116,15 +116,29 @@ impl Place {
         Ok(Log { file, metadata })
     }
 
-    /// Refuses a file that has other names: who may name a file here could make it one that is not theirs.
-    pub fn refuse_links(&self, log: &Log) -> Result<(), RotateError> {
-        match log.metadata.nlink() {
-            0 | 1 => Ok(()),
-            count => Err(RotateError::Unsafe {
-                path: self.full(&self.name),
-                why: format!("it has {count} names (hard links)"),
-            }),
+    /// Refuses a file that has other names: who may name a file here could make it one that is not theirs. `known` of them are
+    /// no reason, nor is the one in the tree that was put aside.
+    pub fn refuse_links(&self, log: &Log, known: u64, aside: Option<Aside<'_>>) -> Result<(), RotateError> {
+        let count = log.file.metadata().map_err(self.failed("examine", &self.name))?.nlink();
+        let strange = count.saturating_sub(1 + known);
+        if strange == 0 || (strange == 1 && aside.is_some_and(|aside| self.is_in(log, aside))) {
+            return Ok(());
         }
+        Err(RotateError::Unsafe {
+            path: self.full(&self.name),
+            why: format!("it has {count} names (hard links)"),
+        })
+    }
+
+    // Whether this log has its path in the tree that was put aside too. No link is followed there: one could lead to the only
+    // other name of somebody else's file.
+    fn is_in(&self, log: &Log, aside: Aside<'_>) -> bool {
+        let Ok(parent) = self.path.canonicalize() else { return false };
+        let Ok(below) = parent.strip_prefix(aside.live) else { return false };
+        let name = OsStr::from_bytes(&self.name);
+        let Ok(there) = Self::of(&aside.tree.join(below).join(name), aside.tree) else { return false };
+        statat(&there.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (log.metadata.dev(), log.metadata.ino()))
     }
 
     /// Makes a file here that nobody else opened, with owner, mode and attributes of another. Its name is in the way

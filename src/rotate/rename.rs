@@ -19,14 +19,19 @@ use crate::sys::process::Run;
 /// A command that tells the writer may take so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Names that a run which was killed gave the log besides its own.
+pub fn halves(place: &Place, log: &Log) -> Vec<Vec<u8>> {
+    let is_log = |name: &[u8]| {
+        statat(&place.dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (log.metadata.dev(), log.metadata.ino()))
+    };
+    place.rotated().into_iter().map(|(name, _)| name).filter(|name| is_log(name)).collect()
+}
+
 /// A run that was killed left the log under two names: takes the second away again.
 pub fn undo_half(place: &Place, log: &Log) -> Result<(), RotateError> {
-    for (name, _) in place.rotated() {
-        let same = statat(&place.dir, OsStr::from_bytes(&name), AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (log.metadata.dev(), log.metadata.ino()));
-        if same {
-            place.remove(&name).map_err(place.failed("remove", &name))?;
-        }
+    for name in halves(place, log) {
+        place.remove(&name).map_err(place.failed("remove", &name))?;
     }
     Ok(())
 }
@@ -40,11 +45,6 @@ pub fn rotate(
     outcome: &mut Outcome,
 ) -> Result<(), RotateError> {
     let failed = |act| place.failed(act, &place.name);
-    // by what it is now: its second name is gone
-    let links = log.file.metadata().map_err(failed("examine"))?.nlink();
-    if links > 1 {
-        place.refuse_links(log)?;
-    }
     let size = log.len();
     let (staged, _new) = place.create_like(log).map_err(failed("make a file beside"))?;
     let (from, to) = (OsStr::from_bytes(&place.name), OsStr::from_bytes(name));

@@ -15,8 +15,8 @@ fn rule(text: &str) -> Rotate {
     serde_json::from_value(table).unwrap()
 }
 
-fn force() -> Options {
-    Options { force: true, dry_run: false }
+fn force() -> Options<'static> {
+    Options { force: true, ..Options::default() }
 }
 
 fn now(seconds: i64) -> Timestamp {
@@ -139,7 +139,8 @@ fn it_is_rotated_when_it_is_large_and_kept_as_long_as_said() {
     fs::set_permissions(&log, fs::Permissions::from_mode(0o604)).unwrap();
     for i in 0..5 {
         fs::write(&log, format!("{i}\n").repeat(5000)).unwrap();
-        let dry = rotate(&log, &rule, dir.path(), Options { dry_run: true, force: false }, now(i)).unwrap();
+        let dry =
+            rotate(&log, &rule, dir.path(), Options { dry_run: true, ..Options::default() }, now(i)).unwrap();
         assert!(dry.set_aside.is_some() && fs::metadata(&log).unwrap().len() == 10_000);
         assert!(go(i).set_aside.is_some());
     }
@@ -205,6 +206,52 @@ fn links_and_files_that_are_no_logs_are_left_alone() {
     symlink("real", dir.path().join("logs")).unwrap();
     let error = rotate(&dir.path().join("logs/a.log"), &rule("{}"), dir.path(), force(), now(0)).unwrap_err();
     assert!(error.to_string().contains("a link is on the way"), "{error}");
+}
+
+#[test]
+fn a_second_name_in_the_tree_that_was_put_aside_is_no_reason() {
+    for method in ["copytruncate", "rename"] {
+        let rule = rule(&format!(r#"{{"method": "{method}", "compress": false}}"#));
+        let (dir, _) = place();
+        let (live, tree) = (dir.path().join("app"), dir.path().join(".app.aside"));
+        for part in [&live, &tree] {
+            fs::create_dir_all(part.join("logs")).unwrap();
+        }
+        let log = live.join("logs/a.log");
+        let put_aside = |options: Options<'static>| {
+            let aside = Some(Aside { live: &live, tree: &tree });
+            let options = Options { aside, ..options };
+            rotate(&log, &rule, &live, options, now(0)).map_err(|error| error.to_string())
+        };
+        let dry = Options { dry_run: true, ..force() };
+        let refused = || {
+            for options in [dry, force()] {
+                let why = put_aside(options).unwrap_err();
+                assert!(why.contains("names (hard links)"), "{why}");
+            }
+            assert_eq!(fs::read_to_string(&log).unwrap(), "one\n");
+        };
+        // another's file, whatever leads to it
+        let theirs = dir.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("a.log"), "one\n").unwrap();
+        fs::hard_link(theirs.join("a.log"), &log).unwrap();
+        refused();
+        fs::remove_dir(tree.join("logs")).unwrap();
+        symlink(&theirs, tree.join("logs")).unwrap();
+        refused();
+        fs::remove_file(tree.join("logs")).unwrap();
+        fs::create_dir(tree.join("logs")).unwrap();
+        // with a name in both trees it has three
+        fs::hard_link(&log, tree.join("logs/a.log")).unwrap();
+        refused();
+        fs::remove_file(theirs.join("a.log")).unwrap();
+        assert!(put_aside(dry).unwrap().set_aside.is_some());
+        assert!(rotate(&log, &rule, &live, force(), now(0)).is_err(), "nothing is known of the other tree");
+        let outcome = put_aside(force()).unwrap();
+        assert_eq!(all(&live.join("logs")), "one\n");
+        assert!(outcome.set_aside.is_some() && fs::metadata(&log).unwrap().len() == 0);
+    }
 }
 
 #[test]

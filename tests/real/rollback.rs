@@ -1,7 +1,7 @@
 //! Rollbacks of the sample application and of small trees: there and back, refused, taken back, cut off anywhere.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -200,6 +200,44 @@ fn files_database_and_service_go_back_and_forward_again() {
         none.stderr
     );
     app.lifeboat(&["log", "verify"]).ok();
+}
+
+#[test]
+fn logs_that_have_their_name_in_both_trees_are_rotated_and_an_undo_finds_them() {
+    for method in ["copytruncate", "rename"] {
+        let app = App::small();
+        let plan = fs::read_to_string(app.dir.join("lifeboat.toml")).unwrap();
+        let rule = format!("{plan}[[rotate]]\nlog = \"logs/*.log\"\nmethod = \"{method}\"\n");
+        fs::write(app.dir.join("lifeboat.toml"), rule).unwrap();
+        app.lifeboat(&["snapshot", "-q"]).ok();
+        app.change();
+        app.lifeboat(&["rollback", "--yes"]).ok();
+        let log = app.dir.join("logs/app.log");
+        assert_eq!(fs::metadata(&log).unwrap().nlink(), 2);
+        app.lifeboat(&["rotate", "--force", "--dry-run"]).ok();
+        app.lifeboat(&["rotate", "--force"]).ok();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "");
+        fs::write(&log, "line 2\n").unwrap();
+        app.lifeboat(&["undo", "--yes"]).ok();
+        assert!(app.dir.join("code/only-after").exists());
+        assert_eq!(fs::read_to_string(&log).unwrap(), "line 2\n");
+        let aside = fs::read_dir(app.dir.join("logs")).unwrap().map(|entry| entry.unwrap().path());
+        let aside: Vec<_> = aside.filter(|path| *path != log).collect();
+        assert_eq!(aside.len(), 1);
+        let mut text = String::new();
+        let mut file = fs::File::open(&aside[0]).unwrap();
+        if aside[0].extension() == Some("gz".as_ref()) {
+            flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        } else {
+            file.read_to_string(&mut text).unwrap();
+        }
+        assert_eq!(text, "line 1\n");
+        // another name is one that nobody knows
+        fs::hard_link(&log, app.env.path("elsewhere")).unwrap();
+        app.lifeboat(&["rotate", "--force", "--dry-run"]).exits(1);
+        app.lifeboat(&["rotate", "--force"]).exits(1);
+        assert_eq!(fs::read_to_string(&log).unwrap(), "line 2\n");
+    }
 }
 
 #[test]

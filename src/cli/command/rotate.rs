@@ -11,7 +11,8 @@ use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
 use crate::health::marks;
 use crate::plan::Plan;
-use crate::rotate::{self, Moved, Options, Outcome, RotateError, Way, logrotate, logs_of};
+use crate::rollback;
+use crate::rotate::{self, Aside, Moved, Options, Outcome, RotateError, Way, logrotate, logs_of};
 
 /// Rotate the logs of the plan that are due
 ///
@@ -59,7 +60,11 @@ pub fn run(args: &RotateArgs, context: &Context) -> Result<Exit, CommandError> {
             CommandError::new(Exit::Locked, "another run rotates these logs").next("wait until it has ended")
         );
     };
-    let options = Options { force: args.force, dry_run: args.dry_run };
+    let root = plan.root().canonicalize().unwrap_or_else(|_| plan.root());
+    let put_aside =
+        rollback::put_aside(&state, &root).map_err(|error| CommandError::of(Exit::Failed, &error))?;
+    let aside = put_aside.as_deref().map(|tree| Aside { live: &root, tree });
+    let options = Options { force: args.force, dry_run: args.dry_run, aside };
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for rule in rules {
         for log in logs_of(&plan.path(&rule.log)) {
