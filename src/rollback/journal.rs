@@ -72,6 +72,9 @@ pub struct Journal {
     pub safety: Option<SnapshotId>,
     /// The run that is undone.
     pub undoes: Option<String>,
+    /// Whether a service that is not well and checks that fail are told and take nothing back.
+    #[serde(default)]
+    pub accept_unhealthy: bool,
     /// Why, for the record.
     pub reason: Option<String>,
     /// Whether the service ran.

@@ -115,6 +115,7 @@ pub fn perform(
         snapshot: proposal.snapshot,
         safety: None,
         undoes: proposal.undoes.clone(),
+        accept_unhealthy: options.accept_unhealthy,
         reason: options.reason.clone(),
         was_running: false,
         carried: proposal.gone.clone(),
@@ -153,7 +154,9 @@ pub fn resume(
     let found = Journal::open(subject.state)?.ok_or(RollbackError::NothingPending)?;
     let why = found.why.clone().unwrap_or_else(|| format!("it was cut off while {}", found.stage.word()));
     let standing = found.standing();
-    let goes_on = direction == Direction::Finish && found.stage != Stage::Reverting;
+    let goes_on = direction != Direction::Revert && found.stage != Stage::Reverting;
+    let accept_unhealthy = found.accept_unhealthy || direction == Direction::FinishUnhealthy;
+    let found = Journal { accept_unhealthy, ..found };
     let mut run = Run::new(subject, found, lock, observer);
     run.resumed = true;
     match (run.journal.way, standing) {

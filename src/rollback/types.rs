@@ -92,13 +92,22 @@ pub struct Options {
     pub safety: bool,
     /// Leave the plan's databases as they are; only files go back.
     pub keep_databases: bool,
+    /// A service that does not start or does not become ready, and checks that fail, are told and take nothing back.
+    pub accept_unhealthy: bool,
     /// Why, for the record.
     pub reason: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { goal: Goal::Previous, way: Way::Exchange, safety: true, keep_databases: false, reason: None }
+        Self {
+            goal: Goal::Previous,
+            way: Way::Exchange,
+            safety: true,
+            keep_databases: false,
+            accept_unhealthy: false,
+            reason: None,
+        }
     }
 }
 
@@ -258,6 +267,8 @@ pub struct Pending {
 pub enum Direction {
     /// Forward where the trees were exchanged already; back where they were not.
     Finish,
+    /// The same, with [`Options::accept_unhealthy`] though it was not begun so.
+    FinishUnhealthy,
     /// Back, whatever it takes.
     Revert,
 }

@@ -42,6 +42,7 @@ pub struct Service {
     stop_timeout: Duration,
     ready_timeout: Duration,
     ready_count: u32,
+    keeps_unready: bool,
     memory: Option<state::State>,
 }
 
@@ -75,6 +76,7 @@ impl Service {
             stop_timeout: planned.stop_timeout.0,
             ready_timeout: planned.ready_timeout.0,
             ready_count: planned.ready_count,
+            keeps_unready: false,
             memory: None,
         })
     }
@@ -83,6 +85,12 @@ impl Service {
     #[must_use]
     pub fn remembering(self, memory: state::State) -> Self {
         Self { memory: Some(memory), ..self }
+    }
+
+    /// The same, of which a start that does not become ready leaves running what runs. It is an error all the same.
+    #[must_use]
+    pub fn keeping_unready(self) -> Self {
+        Self { keeps_unready: true, ..self }
     }
 
     /// The checks that all pass when it is ready.

@@ -46,7 +46,8 @@ struct Launch {
 }
 
 impl Service {
-    /// Starts it and waits until it is ready. A start that fails, or is interrupted, leaves nothing of it running.
+    /// Starts it and waits until it is ready. A start that fails, or is interrupted, leaves nothing of it running, unless
+    /// [`Self::keeping_unready`] wants it so.
     ///
     /// # Errors
     /// Why it is not ready, with the last lines of what the start printed.
@@ -126,7 +127,8 @@ impl Service {
             Ok(()) => Ok(self.keep(launch)),
             Err(why) => {
                 let took = launch.began.elapsed();
-                let output = launch.end(self.stop_timeout);
+                let stays = self.keeps_unready && why != NotReady::Interrupted;
+                let output = if stays { self.keep(launch).output } else { launch.end(self.stop_timeout) };
                 Err(self.not_ready(why, took).output(output))
             }
         }
@@ -219,6 +221,9 @@ impl Service {
                 main: self.state().main,
                 output: lines(&both(&told)),
             }),
+            Err(error) if self.keeps_unready && error.kind == ServiceErrorKind::NotReady => {
+                Err(error.output(unit::journal(name)))
+            }
             Err(error) => {
                 let journal = unit::journal(name);
                 Err(self.stop_unit(name, error.output(journal)))

@@ -261,6 +261,44 @@ fn a_service_that_does_not_come_up_takes_the_rollback_back() {
 }
 
 #[test]
+fn a_state_that_is_not_well_can_be_gone_to_if_that_is_accepted() {
+    let Some(app) = App::sample() else { return };
+    let plan = fs::read_to_string(app.dir.join("lifeboat.toml")).unwrap();
+    let quick =
+        plan.replacen("[service]\n", "[service]\nready_timeout = \"3s\"\nstart_timeout = \"3s\"\n", 1);
+    fs::write(app.dir.join("lifeboat.toml"), quick).unwrap();
+    app.lifeboat(&["snapshot", "-q"]).ok();
+    // the first runs and says that it is not well; the second ends at once
+    let server = app.dir.join("backend/server.py");
+    let good = fs::read_to_string(&server).unwrap();
+    let sick = good.replacen("\"healthy\"", "\"sick\"", 1);
+    for bad in [sick, "raise SystemExit(3)\n".to_owned()] {
+        fs::write(&server, &bad).unwrap();
+        app.lifeboat(&["rollback", "--yes"]).ok();
+        assert!(app.is_healthy());
+        let done = app.lifeboat(&["undo", "--yes"]).exits(30);
+        assert!(
+            done.stdout.contains("next      the same command with --accept-unhealthy"),
+            "{}",
+            done.stdout
+        );
+        assert!(app.is_healthy());
+        let done = app.lifeboat(&["undo", "--yes", "--accept-unhealthy"]).ok();
+        assert!(
+            done.stdout.contains("DONE") && done.stdout.contains("which was accepted"),
+            "{}",
+            done.stdout
+        );
+        assert_eq!(fs::read_to_string(&server).unwrap(), bad);
+        assert!(!app.is_healthy());
+        assert_eq!(app.record()["body"]["verdict"], "pass");
+        // and back, from a state that is not well
+        app.lifeboat(&["undo", "--yes"]).ok();
+        assert!(app.is_healthy());
+    }
+}
+
+#[test]
 fn what_could_not_succeed_is_refused_before_anything_is_touched() {
     let app = App::small();
     app.change();

@@ -42,6 +42,9 @@ pub struct RollbackArgs {
     /// Leave the plan's databases as they are
     #[arg(long)]
     keep_databases: bool,
+    /// Take nothing back because of a service that does not start or is not ready, or of checks that fail: only tell it
+    #[arg(long)]
+    accept_unhealthy: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -52,7 +55,7 @@ pub struct RollbackArgs {
     #[arg(long, conflicts_with_all = ["snapshot", "dry_run", "newest", "in_place", "no_safety", "keep_databases"])]
     resume: bool,
     /// Take a rollback that was cut off back
-    #[arg(long, conflicts_with_all = ["resume", "snapshot", "dry_run", "newest", "in_place", "no_safety", "keep_databases"])]
+    #[arg(long, conflicts_with_all = ["resume", "snapshot", "dry_run", "newest", "in_place", "no_safety", "keep_databases", "accept_unhealthy"])]
     abort: bool,
 }
 
@@ -65,6 +68,9 @@ pub struct UndoArgs {
     /// Take no snapshot of what is live now
     #[arg(long)]
     no_safety: bool,
+    /// Take nothing back because of a service that does not start or is not ready, or of checks that fail: only tell it
+    #[arg(long)]
+    accept_unhealthy: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -72,7 +78,7 @@ pub struct UndoArgs {
     #[arg(short, long)]
     yes: bool,
     /// Remove the tree that the last rollback put aside: nothing can be undone then
-    #[arg(long, conflicts_with_all = ["dry_run", "no_safety", "reason"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "no_safety", "accept_unhealthy", "reason"])]
     drop: bool,
 }
 
@@ -85,7 +91,11 @@ pub fn run(args: &RollbackArgs, context: &Context) -> Result<Exit, CommandError>
     not_armed(&desk)?;
     let subject = desk.subject(context)?;
     if args.resume || args.abort {
-        let direction = if args.abort { Direction::Revert } else { Direction::Finish };
+        let direction = match (args.abort, args.accept_unhealthy) {
+            (true, _) => Direction::Revert,
+            (false, true) => Direction::FinishUnhealthy,
+            (false, false) => Direction::Finish,
+        };
         let outcome = rollback::resume(&subject, direction, &*context.observer()).map_err(refused)?;
         context.remember(&desk.repo);
         return told(&outcome, context);
@@ -103,6 +113,7 @@ pub fn run(args: &RollbackArgs, context: &Context) -> Result<Exit, CommandError>
         way: if args.in_place { Way::InPlace } else { Way::Exchange },
         safety: !args.no_safety,
         keep_databases: args.keep_databases,
+        accept_unhealthy: args.accept_unhealthy,
         reason: args.reason.clone(),
     };
     go(&subject, &options, (args.dry_run, args.yes), context)
@@ -126,6 +137,7 @@ pub fn undo(args: &UndoArgs, context: &Context) -> Result<Exit, CommandError> {
     let options = Options {
         goal: Goal::Undo,
         safety: !args.no_safety,
+        accept_unhealthy: args.accept_unhealthy,
         reason: args.reason.clone(),
         ..Options::default()
     };
@@ -284,6 +296,7 @@ fn told(outcome: &Outcome, context: &Context) -> Result<Exit, CommandError> {
         Ended::Broken { why, .. } => ("rollback: BROKEN".to_owned(), vec![why.clone()]),
     };
     context.outcome(summary, details);
+    context.advise(advice(outcome));
     if context.json() {
         context.document(&json!({
             "message_type": "summary",
@@ -291,6 +304,7 @@ fn told(outcome: &Outcome, context: &Context) -> Result<Exit, CommandError> {
             "before": outcome.before,
             "after": outcome.after,
             "downtime": outcome.downtime.map(|d| d.as_secs_f64()),
+            "next": advice(outcome),
             "kept": outcome.kept.as_ref().map(|path| crate::base::Name::from(path.as_os_str())),
             "record": outcome.evidence,
         }))?;
@@ -298,6 +312,16 @@ fn told(outcome: &Outcome, context: &Context) -> Result<Exit, CommandError> {
         context.print(&ended(outcome))?;
     }
     Ok(outcome.ended.exit())
+}
+
+// What to do about one that was taken back because the application was not well there.
+fn advice(outcome: &Outcome) -> Option<&'static str> {
+    let Ended::Reverted { .. } = outcome.ended else { return None };
+    let failed = crate::evidence::Outcome::Fail;
+    let record = &outcome.evidence;
+    let is_unwell = record.steps.iter().any(|step| step.phase == "start" && step.result == failed)
+        || record.checks.iter().any(|check| check.result == failed);
+    is_unwell.then_some("the same command with --accept-unhealthy goes there all the same")
 }
 
 fn ended(outcome: &Outcome) -> String {
@@ -327,6 +351,9 @@ fn ended(outcome: &Outcome) -> String {
             seal.record.get(..8).unwrap_or_default(),
             outcome.evidence.run_id
         ));
+    }
+    if let Some(next) = advice(outcome) {
+        text.push_str(&format!("  next      {next}\n"));
     }
     if let Ended::Broken { commands, .. } = &outcome.ended {
         text.push_str("  next, by hand:\n");

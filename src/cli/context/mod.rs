@@ -50,6 +50,9 @@ pub struct Said {
     pub summary: String,
     /// What failed, each in a line; numbers in it do not make it another failure.
     pub details: Vec<String>,
+    /// What to do about it.
+    #[serde(skip)]
+    pub next: Option<&'static str>,
 }
 
 impl Context {
@@ -70,7 +73,14 @@ impl Context {
 
     /// Says how the command ended, for [`super::notified`].
     pub fn outcome(&self, summary: impl Into<String>, details: Vec<String>) {
-        *self.outcome.borrow_mut() = Some(Said { summary: summary.into(), details });
+        *self.outcome.borrow_mut() = Some(Said { summary: summary.into(), details, next: None });
+    }
+
+    /// Adds what to do about it.
+    pub fn advise(&self, next: Option<&'static str>) {
+        if let Some(said) = &mut *self.outcome.borrow_mut() {
+            said.next = next;
+        }
     }
 
     /// What was said so.
