@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use super::save::save;
 use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::error::causes;
-use crate::base::event::{Event, Observer, Silent, Step};
+use crate::base::event::{Event, Notice, Observer, Silent, Step};
 use crate::base::id::SnapshotId;
 use crate::check::{self, Check};
 use crate::drill::facts;
@@ -28,15 +30,29 @@ use crate::snapshot::SnapshotError;
 use crate::state::Lock;
 use crate::sys::btrfs;
 
-/// Passes everything on, and never wants an end: past the stop of the service there is only forward or back.
-struct Resolute<'a>(&'a dyn Observer);
+/// Passes everything on, and never wants an end: past the stop of the service there is only forward or back. Whoever wants one is
+/// told so, once.
+#[derive(Clone)]
+struct Resolute<'a> {
+    observer: &'a dyn Observer,
+    has_told: Arc<AtomicBool>,
+}
 
 impl Observer for Resolute<'_> {
     fn event(&self, event: Event<'_>) {
-        self.0.event(event);
+        self.observer.event(event);
     }
 
     fn interrupted(&self) -> bool {
+        if self.observer.interrupted() && !self.has_told.swap(true, Ordering::Relaxed) {
+            self.observer.event(Event::Notice(&Notice {
+                code: "goes-on",
+                subject: None,
+                text: "interrupted, and it goes on to its end, forward or back: an end here would leave the application stopped. \
+                       A second signal ends it at once, and lifeboat rollback --resume goes on from there"
+                    .to_owned(),
+            }));
+        }
         false
     }
 }
@@ -54,6 +70,7 @@ fn saved(subject: &Subject<'_>, run_id: &str, observer: &dyn Observer) -> Result
 pub struct Run<'a> {
     pub(super) subject: &'a Subject<'a>,
     observer: &'a dyn Observer,
+    resolute: Resolute<'a>,
     service: Option<Service>,
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
@@ -78,6 +95,7 @@ impl<'a> Run<'a> {
         Self {
             subject,
             observer,
+            resolute: Resolute { observer, has_told: Arc::default() },
             service,
             journal,
             recorder: Recorder::new(Vec::new()),
@@ -101,8 +119,8 @@ impl<'a> Run<'a> {
 
     fn phase(&mut self, name: &'static str, counted: bool) {
         self.recorder.phase(name, counted);
+        // shown until the next begins, with the time that it takes
         self.observer.event(Event::Started { step: Step::Drill(name), bytes: None });
-        self.observer.event(Event::Finished);
     }
 
     fn note_step(&mut self, name: &str, began: Instant, failed: Option<String>) {
@@ -117,6 +135,7 @@ impl<'a> Run<'a> {
     pub fn forward(mut self, options: &Options, chosen: Option<&Chosen>) -> Result<Outcome, RollbackError> {
         self.journal.enter(Stage::Building, self.subject.state)?;
         if let Err(error) = self.prepare(options, chosen) {
+            self.observer.event(Event::Finished);
             self.clear_away();
             Journal::close(self.subject.state)?;
             return Err(error);
@@ -276,7 +295,7 @@ impl<'a> Run<'a> {
             return done;
         }
         let carried = self.journal.carried.clone();
-        self.settle(&carried, &Resolute(self.observer)).map_err(|e| causes(&e))?;
+        self.settle(&carried, &self.resolute.clone()).map_err(|e| causes(&e))?;
         self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
         let (root, beside) = (self.root(), self.beside());
         let done = carry(&root, &beside, &self.journal.carried)
@@ -303,7 +322,7 @@ impl<'a> Run<'a> {
         let root = self.root();
         let dropped = Classes::of(&root, &self.journal.rules).map_err(|e| causes(&e))?.dropped;
         let selection = Selection::sparing(self.journal.carried.iter().chain(&dropped));
-        let observer = Resolute(self.observer);
+        let observer = self.resolute.clone();
         build::in_place(self.subject, chosen, selection, &self.journal.rules, &observer)
             .map_err(|e| causes(&e))
     }
@@ -311,7 +330,7 @@ impl<'a> Run<'a> {
     fn stop(&mut self) -> Result<(), String> {
         let Some(service) = &self.service else { return Ok(()) };
         let began = Instant::now();
-        let stopped = service.stop(&Resolute(self.observer));
+        let stopped = service.stop(&self.resolute.clone());
         let failed = stopped.as_ref().err().map(|error| format!("{error}\n{}", error.output));
         self.note_step("stop the service", began, failed.clone());
         failed.map_or(Ok(()), Err)
@@ -327,11 +346,11 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let started = match service.state().is_running() {
             // it was started before this run was cut off
-            true => service.wait_until_ready(&Resolute(self.observer)).map(|_| ()).or_else(|error| {
+            true => service.wait_until_ready(&self.resolute.clone()).map(|_| ()).or_else(|error| {
                 let ended = !service.state().is_running();
-                if ended { service.start(&Resolute(self.observer)).map(|_| ()) } else { Err(error) }
+                if ended { service.start(&self.resolute.clone()).map(|_| ()) } else { Err(error) }
             }),
-            false => service.start(&Resolute(self.observer)).map(|_| ()),
+            false => service.start(&self.resolute.clone()).map(|_| ()),
         };
         let failed = started.as_ref().err().map(|error| format!("{error}\n{}", error.output));
         if let (Some(why), true) = (&failed, self.journal.accept_unhealthy) {
@@ -512,7 +531,7 @@ impl<'a> Run<'a> {
                 // with what was written since
                 self.look_for_live_data()?;
                 let carried = self.journal.carried.clone();
-                if let Err(error) = self.settle(&carried, &Resolute(self.observer)) {
+                if let Err(error) = self.settle(&carried, &self.resolute.clone()) {
                     // better a service that runs with a few files as they are than none
                     let why = causes(&error);
                     self.notes.push(format!(
@@ -563,6 +582,7 @@ impl<'a> Run<'a> {
     }
 
     fn over(mut self, ended: Ended) -> Outcome {
+        self.observer.event(Event::Finished);
         self.recorder.end_phase();
         self.clear_fetched();
         let is_broken = matches!(ended, Ended::Broken { .. });

@@ -299,6 +299,33 @@ fn a_state_that_is_not_well_can_be_gone_to_if_that_is_accepted() {
 }
 
 #[test]
+fn an_interrupt_after_the_stop_is_answered_and_it_goes_on_to_its_end() {
+    let Some(app) = App::sample() else { return };
+    let plan = fs::read_to_string(app.dir.join("lifeboat.toml")).unwrap();
+    let slow = plan.replacen("\"./start_aura.sh\"", "\"sleep 2; exec ./start_aura.sh\"", 1);
+    fs::write(app.dir.join("lifeboat.toml"), slow).unwrap();
+    app.lifeboat(&["snapshot", "-q"]).ok();
+    fs::write(app.dir.join("frontend/new.txt"), "a new file").unwrap();
+    let child =
+        app.command(&["rollback", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = std::time::Instant::now();
+    let starts = || {
+        let states = fs::read_dir(app.env.path("state")).unwrap();
+        let mut journals = states.map(|state| state.unwrap().path().join("rollback.json"));
+        journals.any(|journal| fs::read_to_string(journal).is_ok_and(|text| text.contains("\"starting\"")))
+    };
+    while !starts() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not come to the start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let done = crate::env::finish(child, Duration::from_secs(60)).ok();
+    assert_eq!(done.stderr.matches("interrupted, and it goes on to its end").count(), 1, "{}", done.stderr);
+    assert!(!app.dir.join("frontend/new.txt").exists() && app.is_healthy());
+}
+
+#[test]
 fn what_could_not_succeed_is_refused_before_anything_is_touched() {
     let app = App::small();
     app.change();

@@ -28,7 +28,11 @@ impl Bar {
     fn start(&self, step: Step, total: Option<u64>) {
         self.tally.start(step, total);
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        bar.set_style(style(total.is_some()));
+        bar.set_style(style(match (step, total) {
+            (_, Some(_)) => WITH_TOTAL,
+            (Step::Drill(_), None) => WAITING,
+            (_, None) => WITHOUT_TOTAL,
+        }));
         bar.set_prefix(step.label());
         bar.set_message(entries(0));
         // a thread of its own draws, so that time goes on where nothing else does
@@ -63,10 +67,11 @@ impl Bar {
 pub(super) const WITH_TOTAL: &str =
     "{prefix} [{wide_bar}] {percent}%  {done} of {all}  {msg}  {rate}  {left}";
 pub(super) const WITHOUT_TOTAL: &str = "{spinner} {prefix}  {done}  {msg}  {rate}  {time}";
+/// For what is waited for and not counted.
+pub(super) const WAITING: &str = "{spinner} {prefix}  {time}";
 
 // Without colours; amounts as everywhere else in the program.
-fn style(total_known: bool) -> ProgressStyle {
-    let template = if total_known { WITH_TOTAL } else { WITHOUT_TOTAL };
+fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     type Out<'a> = &'a mut dyn Write;
     // a key that cannot be written leaves a gap, nothing worse

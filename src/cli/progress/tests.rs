@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anstream::AutoStream;
 
-use super::bar::{WITH_TOTAL, WITHOUT_TOTAL, clock};
+use super::bar::{WAITING, WITH_TOTAL, WITHOUT_TOTAL, clock};
 use super::*;
 use crate::base::event::{Event, Step};
 
@@ -114,8 +114,8 @@ fn the_flag_interrupts_every_observer() {
 }
 
 #[test]
-fn both_templates_of_the_bar_are_understood() {
-    for template in [WITH_TOTAL, WITHOUT_TOTAL] {
+fn the_templates_of_the_bar_are_understood() {
+    for template in [WITH_TOTAL, WITHOUT_TOTAL, WAITING] {
         assert!(indicatif::ProgressStyle::with_template(template).is_ok(), "{template}");
     }
     assert_eq!(clock(Duration::from_secs(7)), "0:07");
