@@ -100,6 +100,21 @@ fn what_is_missing_is_said_until_nothing_is() {
 }
 
 #[test]
+fn what_is_advised_about_a_drill_that_failed_is_a_command_that_works() {
+    let env = TestEnv::new();
+    let app = app(&env);
+    fs::write(app.dir.join("figure.json"), "{\"rows\": 41}\n").unwrap();
+    app.lifeboat(&["snapshot", "-q"]).ok();
+    app.lifeboat(&["drill", "-q", "--allow-unisolated"]).exits(20);
+    let (found, _) = app.json(&["status"]);
+    let line = found["lines"].as_array().unwrap().iter().find(|line| line["name"] == "drill").unwrap();
+    let words: Vec<&str> = line["mend"].as_str().unwrap().split(' ').collect();
+    assert!(words[0] == "lifeboat" && words[1] == "log", "{line}");
+    let told = app.lifeboat(&words[1..]).ok().stdout;
+    assert!(told.contains("figure"), "{told}");
+}
+
+#[test]
 fn damage_and_its_end_are_said() {
     let env = TestEnv::new();
     let app = app(&env);

@@ -86,6 +86,11 @@ pub fn drill(repository: &Repository, application: Option<&Application>, now: Ti
     Line::new(NAME, Verdict::Error, reason).mend(MEND)
 }
 
+// All that a run left, step by step.
+fn told(run: &Run) -> String {
+    format!("lifeboat log export --format markdown --record {}", run.run_id)
+}
+
 fn result(run: &Run, application: Option<&Application>, now: Timestamp) -> Line {
     const NAME: &str = "drill";
     const MEND: &str = "lifeboat drill";
@@ -93,16 +98,14 @@ fn result(run: &Run, application: Option<&Application>, now: Timestamp) -> Line 
     let time = run.recovery.map(|time| format!(", recovered in {time}")).unwrap_or_default();
     if run.verdict == evidence::Verdict::Fail {
         let reason = format!("failed {ago} ago: {}", shown(run.reason.as_bytes()));
-        return Line::new(NAME, Verdict::Fail, reason)
-            .blocking()
-            .mend(format!("lifeboat log show {}", run.run_id));
+        return Line::new(NAME, Verdict::Fail, reason).blocking().mend(told(run));
     }
     let limit = application.and_then(Application::rto);
     let objective = limit.map(|limit| format!(", the objective is {}", words(limit))).unwrap_or_default();
     let too_slow = limit.zip(run.recovery).is_some_and(|(limit, time)| time.duration() > limit);
     if too_slow || run.verdict == evidence::Verdict::ObjectiveMissed {
         let reason = format!("an objective was missed {ago} ago{time}{objective}");
-        return Line::new(NAME, Verdict::Fail, reason).mend(format!("lifeboat log show {}", run.run_id));
+        return Line::new(NAME, Verdict::Fail, reason).mend(told(run));
     }
     let mut reason = format!("passed {ago} ago{time}{objective}");
     let every = application.and_then(|application| application.plan.drill.drill_every).map(|span| span.0);
