@@ -70,6 +70,12 @@ impl CommandError {
         self
     }
 
+    /// Adds what caused it, from the outside in.
+    pub fn because(mut self, causes: Vec<String>) -> Self {
+        self.causes = causes;
+        self
+    }
+
     /// The status that the process ends with.
     pub fn exit(&self) -> Exit {
         self.exit

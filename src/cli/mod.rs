@@ -92,11 +92,27 @@ pub fn main() -> ExitCode {
         _ => run(),
     };
     notified::leave(&context);
-    let exit = result.unwrap_or_else(|error| {
-        report(&error, json);
-        error.exit()
-    });
-    ExitCode::from(notified::as_asked(&matches, exit).number())
+    let exit = match &result {
+        Ok(exit) => notified::as_asked(&matches, *exit),
+        Err(error) => notified::as_asked(&matches, error.exit()),
+    };
+    match &result {
+        Err(error) => report(error, json),
+        // people have read the answer; programs are told the status by the same line as that of an error
+        Ok(_) if json && exit != Exit::Done => report(&failed(exit, &context), true),
+        Ok(_) => {}
+    }
+    ExitCode::from(exit.number())
+}
+
+// What a command comes to that gave its answer and did not succeed.
+fn failed(exit: Exit, context: &Context) -> CommandError {
+    let Some(said) = context.said() else { return CommandError::new(exit, exit.meaning()) };
+    let error = CommandError::new(exit, said.summary).because(said.details);
+    match said.next {
+        Some(next) => error.next(next),
+        None => error,
+    }
 }
 
 // What the parser says repeats what it was given: that must not command the terminal.

@@ -44,7 +44,8 @@ fn the_exit_statuses_are_in_codes_md() {
     let mut page = String::from(
         "# Exit statuses\n\nMade from `src/base/code.rs` by `UPDATE=1 cargo test --test it docs`; do not edit. \
          A number is never reused.\nWith `--json` the last line on stderr of a command that failed has the number as \
-         `code` and the word as `id`.\n\n| status | word | meaning |\n|---|---|---|\n",
+         `code` and the word as `id`, also where it gave its answer on stdout; only a command whose output nobody reads any \
+         more ends without.\n\n| status | word | meaning |\n|---|---|---|\n",
     );
     for exit in Exit::ALL {
         writeln!(page, "| {} | `{}` | {} |", exit.number(), exit.id(), exit.meaning()).unwrap();

@@ -59,6 +59,25 @@ fn programs_get_the_error_as_a_line() {
 }
 
 #[test]
+fn programs_get_the_status_as_a_line_whatever_was_answered() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    for args in [&["find", "nosuch"][..], &["history", "/nosuch"], &["status"], &["ls", "nosuch"]] {
+        let run = env.run(args.iter().chain(&["--json"]));
+        assert_ne!(run.code, 0, "{args:?}");
+        let last = run.stderr.lines().last().unwrap_or_default();
+        let line: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        assert_eq!(
+            (&line["message_type"], &line["code"]),
+            (&"exit_error".into(), &run.code.into()),
+            "{args:?}"
+        );
+    }
+    // one that succeeds has nothing to say there
+    assert_eq!(env.run(["ls", "latest", "--json"]).stderr, "");
+}
+
+#[test]
 fn damage_has_its_status() {
     let env = TestEnv::with_tree();
     env.snapshot(&[]);
