@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::size;
+
 /// Fewer points say nothing.
 const MIN_POINTS: usize = 10;
 /// More points are thinned out: pairs grow with their square.
@@ -75,6 +77,12 @@ fn median(sorted: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
 }
 
+// So many days, as people say it: what is less than one in hours, minutes or seconds.
+fn span(days: f64) -> String {
+    let less = || std::time::Duration::try_from_secs_f64(days * 86400.0).unwrap_or_default();
+    if days < 1.0 { size::duration(less()) } else { format!("{days:.1} days") }
+}
+
 impl Forecast {
     /// Without an answer.
     pub fn none(reason: impl Into<String>) -> Self {
@@ -111,21 +119,26 @@ impl Forecast {
         let (days, earliest, latest) = (in_days(trend.per_day), in_days(trend.high), in_days(trend.low));
         if earliest.is_some_and(|days| days > far) {
             let text = format!(
-                "not within {:.1} days; further than that {:.1} days of data do not tell",
-                far, trend.days
+                "not within {}; further than that {} of data do not tell",
+                span(far),
+                span(trend.days)
             );
             return Self::none(text);
         }
-        Self { days, earliest, latest, reason: format!("by the trend of {:.1} days", trend.days) }
+        Self { days, earliest, latest, reason: format!("by the trend of {}", span(trend.days)) }
     }
 
     /// In a sentence.
     pub fn words(&self) -> String {
         match (self.days, self.earliest, self.latest) {
-            (Some(days), Some(low), Some(high)) => {
+            (Some(0.0), ..) => format!("now, {}", self.reason),
+            (Some(days), Some(low), Some(high)) if low >= 1.0 => {
                 format!("in {days:.1} days ({low:.1} to {high:.1}), {}", self.reason)
             }
-            (Some(days), ..) => format!("in {days:.1} days, {}", self.reason),
+            (Some(days), Some(low), Some(high)) => {
+                format!("in {} ({} to {}), {}", span(days), span(low), span(high), self.reason)
+            }
+            (Some(days), ..) => format!("in {}, {}", span(days), self.reason),
             (None, ..) => self.reason.clone(),
         }
     }

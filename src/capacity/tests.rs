@@ -99,6 +99,13 @@ fn a_trend_stands_outliers_and_knows_what_it_does_not_know() {
     let flat: Vec<_> = (0..50).map(|i| (f64::from(i), f64::from(i * 7 % 5))).collect();
     assert!(of(&flat, 100.0).contains("grow"), "{}", of(&flat, 100.0));
     assert!(of(&line(0.01), 1e6).starts_with("not within"));
+    // minutes are told as minutes
+    let short: Vec<_> = line(0.5).into_iter().map(|(day, value)| (day / 1440.0, value)).collect();
+    let words = |limit, now| Forecast::of(forecast::trend(&short).as_ref(), &short, limit, now).words();
+    let now = 49.0 / 1440.0;
+    assert_eq!(words(1e6, now), "not within 3 h 16 min; further than that 49 min 00 s of data do not tell");
+    assert!(words(50.0, now).starts_with("in 29 min"), "{}", words(50.0, now));
+    assert_eq!(words(1.0, now), "now, it is there");
     assert!(Forecast::of(Some(&found), &points, 100.0, 500.0).words().contains("newest is older"));
 }
 

@@ -19,6 +19,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::base::Exit;
@@ -79,7 +80,7 @@ pub fn main() -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (matches, cli)));
     let (matches, cli) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(error),
     };
     host::raise_open_files();
     let json = cli.global.json;
@@ -116,10 +117,15 @@ fn failed(exit: Exit, context: &Context) -> CommandError {
 }
 
 // What the parser says repeats what it was given: that must not command the terminal.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(mut error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         // help and version, which are our own words
         error.exit();
+    }
+    // the parser names those too that are for the program itself
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidSubcommand) {
+        let shown = names.iter().filter(|name| !name.starts_with("__")).cloned().collect();
+        error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(shown));
     }
     let text = error::safe(&error.render().to_string());
     if std::env::args_os().any(|word| word == "--json") {

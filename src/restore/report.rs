@@ -142,7 +142,10 @@ impl<'o> Collector<'o> {
     /// Notes an entry that is not restored.
     pub fn problem(&self, path: &[u8], code: &'static str, text: impl ToString) {
         let problem = Problem { path: Name(path.to_vec()), code, text: text.to_string() };
-        let shown = format!("{}: {}", problem.path, crate::base::name::shown(problem.text.as_bytes()));
+        let mut shown = crate::base::name::shown(problem.text.as_bytes());
+        if !problem.path.0.is_empty() {
+            shown = format!("{}: {shown}", problem.path);
+        }
         self.observer.event(Event::Notice(&Notice {
             code,
             subject: Some(problem.path.clone()),
@@ -171,5 +174,30 @@ impl<'o> Collector<'o> {
     /// Counts something that could not be restored.
     pub fn loss(&self, loss: Loss) {
         *self.report().losses.entry(loss).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Observer for Heard {
+        fn event(&self, event: Event<'_>) {
+            if let Event::Notice(notice) = event {
+                self.0.lock().unwrap().push(notice.text.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_is_told_without_one() {
+        let heard = Heard::default();
+        let collector = Collector::new(&heard);
+        collector.problem(b"", "content-damaged", "packs/1 is gone");
+        collector.problem(b"a/b", "content-damaged", "packs/1 is gone");
+        assert_eq!(*heard.0.lock().unwrap(), ["packs/1 is gone", "a/b: packs/1 is gone"]);
     }
 }

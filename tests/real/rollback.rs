@@ -256,6 +256,8 @@ fn a_service_that_does_not_come_up_takes_the_rollback_back() {
     assert!(app.is_healthy());
     assert_eq!(app.beside(), 0);
     assert_eq!(app.record()["body"]["verdict"], "fail");
+    let listed = app.lifeboat(&["log", "show", "--kind", "rollback"]).ok().stdout;
+    assert!(listed.contains("FAILED") && !listed.contains("healthy after"), "{listed}");
     let none = app.lifeboat(&["rollback", "--resume"]).exits(1);
     assert!(none.stderr.contains("no rollback"), "{}", none.stderr);
 }

@@ -79,7 +79,11 @@ fn growth(context: &Context) -> Result<Option<Growth>, CommandError> {
 }
 
 fn text(report: &Report, width: Option<u16>) -> String {
-    let now: Vec<String> = report.now.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let one = |(name, value): (&String, &f64)| match name.as_str() {
+        "load" => format!("load {value:.2}"),
+        _ => format!("{name} {value:.1} %"),
+    };
+    let now: Vec<String> = report.now.iter().map(one).collect();
     let mut text = format!("now: {}\n", now.join(", "));
     if let Some(measured) = &report.metrics {
         text.push_str(&measurements(measured, usize::from(width.unwrap_or(80)), width));

@@ -78,6 +78,13 @@ fn programs_get_the_status_as_a_line_whatever_was_answered() {
 }
 
 #[test]
+fn without_a_command_those_for_people_are_listed() {
+    let run = TestEnv::empty().run::<&str>([]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("snapshot") && !run.stderr.contains("__check"), "{}", run.stderr);
+}
+
+#[test]
 fn damage_has_its_status() {
     let env = TestEnv::with_tree();
     env.snapshot(&[]);

@@ -93,9 +93,13 @@ pub fn summary(record: &Record) -> String {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let count = |key: &str| body.get(key).and_then(Value::as_array).map_or(0, Vec::len) as u64;
     let what = if let Some(run) = run_in(&record.kind, body) {
-        // what could not be judged was not seen healthy, and without a server nothing was
-        let is_healthy =
-            run.verdict != Verdict::Inconclusive && (run.kind != RunKind::Drill || run.has_server());
+        // what could not be judged was not seen healthy, and without a server nothing was; a rollback that was taken back
+        // has an application that is as it was
+        let is_healthy = match run.kind {
+            RunKind::Drill => run.verdict != Verdict::Inconclusive && run.has_server(),
+            RunKind::Rollback => run.verdict == Verdict::Pass,
+            _ => run.verdict != Verdict::Inconclusive,
+        };
         let recovery = run.measured.recovery_s.filter(|_| is_healthy);
         let recovery = recovery.map(|time| format!(", healthy after {time}"));
         // of a drill the verdict says all; of a change, what became of it
