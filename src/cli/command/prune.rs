@@ -16,7 +16,8 @@ use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, r
 ///
 /// Where nobody else is at work, everything at once. Otherwise, or with --in-steps, in steps: what is
 /// useless is condemned now, moved to the trash by a prune at least two days later, and deleted by
-/// one at least a week after that. Refuses if anything that a snapshot needs cannot be read.
+/// one at least a week after that. What writers that were killed left half written (tmp/ of the repository) goes only where
+/// nobody else is at work. Refuses if anything that a snapshot needs cannot be read.
 #[derive(clap::Args)]
 pub struct PruneArgs {
     /// Remove nothing; say what would be
@@ -150,6 +151,10 @@ fn show_outcome(outcome: &Outcome, context: &Context) -> Result<(), CommandError
         size::plural(outcome.rewritten.packs, "pack"),
         size::bytes(outcome.written_bytes),
     ));
+    if outcome.cleared_bytes > 0 {
+        let bytes = size::bytes(outcome.cleared_bytes);
+        context.say(format!("  {bytes} removed that writers which were killed had left half written"));
+    }
     for (amount, what) in [
         (outcome.condemned, "condemned; a prune in two days moves them to the trash"),
         (outcome.waiting, "condemned earlier, their time has not come"),

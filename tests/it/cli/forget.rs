@@ -130,3 +130,16 @@ fn a_tombstone_that_was_taken_away_or_changed_is_named() {
     env.ok(["prune"]);
     env.ok(["verify"]);
 }
+
+#[test]
+fn what_killed_writers_left_goes_with_a_prune_that_is_alone() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    let left = env.path("repo/tmp/new-left");
+    std::fs::write(&left, [0; 2048]).unwrap();
+    assert_eq!(env.run(["prune", "--in-steps"]).code, 0);
+    assert!(left.exists(), "a writer may be at work on it");
+    let run = env.run(["prune"]);
+    assert!(run.stderr.contains("2.0 KiB removed that writers which were killed"), "{}", run.stderr);
+    assert!(!left.exists());
+}
