@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Facts;
 use super::locks::{self, Copying};
+use crate::base::name::Name;
 
 /// The first bytes of every SQLite database.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -59,6 +60,14 @@ pub enum SqliteError {
     /// It could not be opened, read or locked in time.
     #[error("{0}")]
     Busy(String),
+    /// There is no place for a copy.
+    #[error("no copy of it can be made in {}: {source}", place.shown())]
+    NoPlace {
+        /// Where it should go.
+        place: Name,
+        /// Why it does not.
+        source: io::Error,
+    },
     /// The copy could not be written or read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -134,7 +143,10 @@ pub fn opens(path: &Path) -> bool {
 /// # Errors
 /// If it is no sound database, could not be locked for ten seconds, or there is no room.
 pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result<Copy, SqliteError> {
-    let place = tempfile::Builder::new().prefix("lifeboat-sqlite-").tempdir_in(scratch)?;
+    let place = tempfile::Builder::new()
+        .prefix("lifeboat-sqlite-")
+        .tempdir_in(scratch)
+        .map_err(|source| SqliteError::NoPlace { place: Name::from(scratch.as_os_str()), source })?;
     for attempt in 0..TRIES {
         let to = place.path().join(attempt.to_string());
         let (before, way) = (state(path)?, way(path)?);

@@ -2,7 +2,7 @@
 //! whoever writes to it meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
@@ -16,11 +16,14 @@ use crate::format::manifest::{Entry, Type};
 use crate::format::snapshot::Database;
 use crate::repo::RepoError;
 use crate::sys::attributes::{Handle, flags, xattrs};
+use crate::sys::host::large_temporary;
 use crate::tree::live::{LiveStat, open_in};
 use crate::tree::walk::Item;
 
 /// The code of a problem: the database could not be locked, so that its file was read as it lay.
 pub const LOCKED: &str = "database-locked";
+/// The code of a problem: no copy of the database could be written or read, so that its file was read as it lay.
+pub const UNCOPIED: &str = "database-not-copied";
 /// The code of a problem: SQLite says that it is damaged, so that its file was read as it lay.
 pub const UNSOUND: &str = "database-unsound";
 
@@ -40,9 +43,7 @@ pub type Copied = Result<(Entry, Database), Problem>;
 impl<'o> Databases<'o> {
     /// Copies go to the system's directory for large temporary files.
     pub fn new(clock: &'o Clock, observer: &'o dyn Observer) -> Self {
-        let large = Path::new("/var/tmp");
-        let scratch = if large.is_dir() { large.to_owned() } else { std::env::temp_dir() };
-        Self { clock, observer, scratch }
+        Self { clock, observer, scratch: large_temporary() }
     }
 
     /// Stores a file's content as SQLite gives it. `None` if it is no database; a problem if it must be
@@ -72,6 +73,14 @@ impl<'o> Databases<'o> {
             Err(SqliteError::Interrupted) => return Err(RepoError::Interrupted),
             Err(SqliteError::Unsound(why)) => {
                 return Ok(Some(Err((UNSOUND, format!("it is kept as it lies, for it is damaged: {why}")))));
+            }
+            Err(e @ SqliteError::NoPlace { .. }) => {
+                let why = format!("it may be torn: {e}; TMPDIR names another directory");
+                return Ok(Some(Err((UNCOPIED, why))));
+            }
+            Err(SqliteError::Io(e)) => {
+                let why = format!("it may be torn, since its copy could not be written or read: {e}");
+                return Ok(Some(Err((UNCOPIED, why))));
             }
             Err(e) => {
                 let why = format!("it may be torn, since it could not be copied by SQLite: {e}");

@@ -123,8 +123,9 @@ pub fn store_file(
                 entry.path.clone_from(&done.path);
                 add_names(&mut entry, names);
                 done.size = entry.stat.size;
-                // a database that could not be locked may be torn although its file held still
-                entry.torn |= done.problem.as_ref().is_some_and(|p| p.0 == databases::LOCKED);
+                // a database that could not be locked or copied may be torn although its file held still
+                let torn = [databases::LOCKED, databases::UNCOPIED];
+                entry.torn |= done.problem.as_ref().is_some_and(|p| torn.contains(&p.0));
                 done.torn = entry.torn;
                 if entry.torn && done.problem.is_none() {
                     let why = "it changed each time it was read; what was read last is kept";

@@ -1,7 +1,9 @@
 //! This host and this process.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::Name;
@@ -25,6 +27,17 @@ pub fn is_root() -> bool {
 /// The id of this run of the kernel, another one after each boot; empty where the system does not say.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The usual directory for large temporary files.
+pub const LARGE_TEMPORARY: &str = "/var/tmp";
+
+/// Where large temporary files go: there, if this user may write there, else to the directory for temporary files that the
+/// variable `TMPDIR` names, or `/tmp`.
+pub fn large_temporary() -> PathBuf {
+    let usual = Path::new(LARGE_TEMPORARY);
+    let may = accessat(CWD, usual, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+    if may && usual.is_dir() { usual.to_owned() } else { std::env::temp_dir() }
 }
 
 /// 32 random hexadecimal digits.

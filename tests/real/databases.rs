@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::env::{Done, TestEnv, python, run, tool};
+use crate::env::{Done, TestEnv, have, have_root, python, run, tool};
 
 /// Another program that has a database open for ever.
 struct Writer(Child);
@@ -284,6 +284,38 @@ fn a_database_that_stays_locked_is_kept_and_the_snapshot_says_that_it_may_be_tor
     assert!(done.stderr.contains("it may be torn"), "{}", done.stderr);
     env.restore(&dir, &env.path("copy"), &[]).ok();
     assert_eq!(count(&env.path("copy/app.db")), "1");
+}
+
+#[test]
+fn where_the_usual_place_is_closed_copies_go_to_that_of_tmpdir() {
+    if !have_root("closing /var/tmp") || !have(&["unshare", "mount"]) {
+        return;
+    }
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    fs::write(dir.join("lifeboat.toml"), "[app]\nname = \"app\"\n[drill]\ntests = [\"true\"]\n").unwrap();
+    let open = env.path("open");
+    fs::create_dir(&open).unwrap();
+    let closed = env.path("closed");
+    let lifeboat = |args: &[&str], place: &Path| {
+        let mut command = Command::new("unshare");
+        env.set(&mut command);
+        let script = "mount -t tmpfs -o ro none /var/tmp && exec \"$0\" \"$@\"";
+        command.args(["-m", "sh", "-c", script]).arg(env!("CARGO_BIN_EXE_lifeboat")).args(args);
+        run(command.arg("-c").arg(dir.join("lifeboat.toml")).env("TMPDIR", place))
+    };
+    let done = lifeboat(&["snapshot"], &open).ok();
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    let doctor = lifeboat(&["doctor", "--json"], &open).stdout;
+    assert!(doctor.contains("nothing can be written in /var/tmp"), "{doctor}");
+    // nowhere: the place is named, and not a lock
+    let done = lifeboat(&["snapshot"], &closed).exits(3);
+    assert!(done.stderr.contains("warning[database-not-copied]"), "{}", done.stderr);
+    assert!(done.stderr.contains(closed.to_str().unwrap()), "{}", done.stderr);
+    let done = lifeboat(&["drill", "--allow-unisolated"], &closed).exits(22);
+    assert!(done.stderr.contains("next: name a place that can be written to"), "{}", done.stderr);
+    lifeboat(&["doctor", "--json"], &closed).exits(1);
 }
 
 #[test]

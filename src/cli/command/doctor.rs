@@ -104,6 +104,7 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<Exit, CommandError> {
     ];
     checks.extend(TOOLS.iter().map(tool));
     checks.push(open_files());
+    checks.push(temporary());
     checks.push(isolation());
     let target = absolute(&args.target)?;
     checks.push(attributes(&target));
@@ -309,6 +310,29 @@ fn open_files() -> Check {
         text,
         "raise the limit (ulimit -Hn 65536): deep trees need a file a level",
     )
+}
+
+// Databases are copied there, and drills put their copies there.
+fn temporary() -> Check {
+    const NAME: &str = "temporary files";
+    let place = host::large_temporary();
+    let shown = Name::from(place.as_os_str()).shown();
+    let usual = host::LARGE_TEMPORARY;
+    match tempfile::tempfile_in(&place) {
+        Ok(_) if place == Path::new(usual) => Check::new(NAME, Verdict::Pass, shown, ""),
+        Ok(_) => Check::new(
+            NAME,
+            Verdict::Warn,
+            format!("{shown}, as nothing can be written in {usual}"),
+            format!("let this user write in {usual}, or see that {shown} has room for what is copied there"),
+        ),
+        Err(error) => Check::new(
+            NAME,
+            Verdict::Fail,
+            format!("nothing can be written in {shown}: {error}"),
+            format!("let this user write in {usual}, or name another directory by TMPDIR"),
+        ),
+    }
 }
 
 // A drill needs a place apart from production; whether this host allows one is found out by making one.

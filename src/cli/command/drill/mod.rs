@@ -24,6 +24,7 @@ use crate::plan::{OnMiss, Plan};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::restore;
+use crate::sys::host::large_temporary;
 
 /// Rehearse a recovery: restore a snapshot, bring the application to life in a sandbox, and judge it
 ///
@@ -234,12 +235,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, CommandError> {
 /// # Errors
 /// If the path is empty.
 pub fn place(given: Option<&Path>) -> Result<PathBuf, CommandError> {
-    let large = Path::new("/var/tmp");
-    match given {
-        Some(path) => absolute(path),
-        None if large.is_dir() => Ok(large.to_owned()),
-        None => Ok(std::env::temp_dir()),
-    }
+    given.map_or_else(|| Ok(large_temporary()), absolute)
 }
 
 // A repository may hold snapshots of much else: unless one is named, only those of the plan's tree are meant.
@@ -306,6 +302,9 @@ pub fn refused(error: DrillError) -> CommandError {
         }
         DrillError::Later { .. } => "name a snapshot that was there by then, or none".to_owned(),
         DrillError::NoRoom { .. } => "name another place with --in DIRECTORY".to_owned(),
+        DrillError::Io { .. } => {
+            "name a place that can be written to with --in DIRECTORY, or by the variable TMPDIR".to_owned()
+        }
         _ => String::new(),
     };
     let said = CommandError::of(exit, &error);
