@@ -9,7 +9,7 @@ use super::types::{GuardError, Message, Operator, Options};
 use super::{baseline, flap};
 use crate::base::event::Observer;
 use crate::base::id::SnapshotId;
-use crate::base::name::Name;
+use crate::base::name::{Name, shown};
 use crate::base::time::Timestamp;
 use crate::drill::recorder::Result as StepResult;
 use crate::evidence::Seconds;
@@ -151,9 +151,12 @@ fn prove(guard: &mut Guard<'_>, began: Instant) -> Result<(), GuardError> {
     let document = subject.repo.document(id)?;
     if document.is_partial() {
         let s = &document.statistics;
+        let first = document.problems.first().map(|p| format!("; {}: {}", p.path, shown(p.text.as_bytes())));
         return Err(not_whole(format!(
-            "{} could not be read and {} changed all the time while they were read",
-            s.skipped, s.torn
+            "{} could not be read or are not saved as they should be, and {} changed all the time while they were read{}",
+            s.skipped,
+            s.torn,
+            first.unwrap_or_default()
         )));
     }
     let options = verify::Options {

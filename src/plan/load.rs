@@ -10,7 +10,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::places::{self, Lines, Place};
 use super::references;
-use super::types::Plan;
+use super::types::{DatabaseKind, Plan};
 use crate::base::name::{Name, shown};
 use crate::check::config::{COMMON_KEYS, Check, Common, KINDS, Kind};
 
@@ -172,6 +172,12 @@ impl Plan {
     /// The tree to protect, absolute.
     pub fn root(&self) -> PathBuf {
         self.path(&self.app.root)
+    }
+
+    /// The files of its SQLite databases, absolute.
+    pub fn sqlite_databases(&self) -> Vec<PathBuf> {
+        let of_sqlite = self.database.iter().filter(|database| database.kind == DatabaseKind::Sqlite);
+        of_sqlite.filter_map(|database| database.path.as_ref()).map(|path| self.path(path)).collect()
     }
 
     /// What the application is called.

@@ -1,5 +1,6 @@
 //! A snapshot of the application as it is, before or after something is done to it.
 
+use super::choose::SAFETY_TAG;
 use super::types::Subject;
 use crate::base::Name;
 use crate::base::event::Observer;
@@ -22,6 +23,8 @@ pub fn save(
 ) -> Result<SnapshotId, SnapshotError> {
     let plan = subject.plan;
     let patterns = plan.app.exclude.clone();
+    // before a rollback it is wanted as it is, whatever is missing: that may be why it goes back
+    let databases = if tag == SAFETY_TAG { Vec::new() } else { plan.sqlite_databases() };
     let options = snapshot::Options {
         roots: vec![plan.root()],
         excludes: exclude::Options { patterns, ..exclude::Options::default() },
@@ -31,6 +34,7 @@ pub fn save(
         user: host::user_name(),
         level: DEFAULT_LEVEL,
         workers: worker_count(),
+        databases,
         ..snapshot::Options::default()
     };
     let head = logbook::head(subject.repo)?;

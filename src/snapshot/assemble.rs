@@ -1,6 +1,8 @@
 //! Puts what the walk finds and what the workers return back into the order of the manifest.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -86,6 +88,8 @@ pub struct Totals {
     pub databases: Vec<Database>,
     /// Entries that are new, changed or deleted.
     pub differences: u64,
+    // databases that are to be saved, and were not met yet
+    awaited: Vec<PathBuf>,
     // which of the index's packs are needed
     needed: Vec<bool>,
     // numbers of runs go on over all roots
@@ -93,6 +97,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Nothing yet, where these databases are to be saved.
+    pub fn awaiting(databases: &[PathBuf]) -> Self {
+        Self { awaited: databases.to_vec(), ..Self::default() }
+    }
+
     /// The packs that the entries need, by their names.
     ///
     /// # Errors
@@ -127,11 +136,37 @@ impl Totals {
         Ok(all)
     }
 
-    /// Notes what a database holds, if there is room for it.
+    /// Notes what a database holds, if there is room for it; for one that is awaited there is.
     pub fn add_database(&mut self, database: Database) {
-        if self.databases.len() < MAX_DATABASES {
+        let is_awaited = self.is_awaited(&database.path);
+        self.has_database(&database.path);
+        if is_awaited && self.databases.len() == MAX_DATABASES {
+            self.databases.pop();
+            self.databases.insert(0, database);
+        } else if self.databases.len() < MAX_DATABASES {
             self.databases.push(database);
         }
+    }
+
+    /// Notes that a database is saved as one.
+    pub fn has_database(&mut self, path: &Name) {
+        self.awaited.retain(|awaited| awaited.as_os_str() != path.as_os_str());
+    }
+
+    /// True if this is a database that is to be saved, and was not met yet.
+    pub fn is_awaited(&self, path: &Name) -> bool {
+        self.awaited.iter().any(|awaited| awaited.as_os_str() == path.as_os_str())
+    }
+
+    /// True if a database that was awaited is saved, be it under another of its names.
+    pub fn holds(&self, path: &Name) -> bool {
+        let file =
+            |path: &Name| Path::new(path.as_os_str()).metadata().map(|about| (about.dev(), about.ino()));
+        if !self.is_awaited(path) {
+            return true;
+        }
+        let Ok(wanted) = file(path) else { return false };
+        self.databases.iter().any(|database| file(&database.path).is_ok_and(|found| found == wanted))
     }
 
     /// Notes a problem with a source and tells the observer.

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::changes::Parent;
 use super::files::absolute;
+use super::planned::foretell_unsaved;
 use super::tree::Rules;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
@@ -56,7 +57,9 @@ pub fn count(
             other => other?,
         }
     }
-    Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics })
+    let unsaved = foretell_unsaved(options, observer)?;
+    statistics.skipped += unsaved.len() as u64;
+    Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved })
 }
 
 struct Count<'c, 'p, 'r> {

@@ -11,6 +11,7 @@ mod content;
 mod databases;
 mod dry;
 mod files;
+mod planned;
 mod pool;
 mod take;
 mod tree;
@@ -29,6 +30,7 @@ use crate::repo::RepoError;
 use crate::tree::exclude;
 
 pub use changes::{shows_after, trusted_before};
+pub use planned::{UNSAVED, Unsaved, unsaved};
 pub use take::take;
 
 /// What to save, and how.
@@ -62,6 +64,8 @@ pub struct Options {
     pub workers: usize,
     /// Read databases as they lie, with their logs, instead of copying them by their own means.
     pub plain_databases: bool,
+    /// SQLite databases that the snapshot is to hold, absolute: what it does not hold as a database is a problem.
+    pub databases: Vec<PathBuf>,
     /// Walk and compare only; store nothing. `stored_bytes` then says how many bytes would be read.
     pub dry_run: bool,
 }
@@ -75,6 +79,8 @@ pub struct Outcome {
     pub parent: Option<SnapshotId>,
     /// Counts.
     pub statistics: Statistics,
+    /// Which of [`Options::databases`] it does not hold; the counts have them too, as skipped.
+    pub unsaved: Vec<Name>,
 }
 
 /// Why there is no snapshot.

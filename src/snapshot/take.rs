@@ -7,6 +7,7 @@ use super::assemble::{Assembler, Compared, Totals};
 use super::changes::Parent;
 use super::command::store_output;
 use super::databases::Databases;
+use super::planned::tell_unsaved;
 use super::pool::Pool;
 use super::tree::TreeWalk;
 use super::{Options, Outcome, SnapshotError};
@@ -114,13 +115,14 @@ fn take_once(
         }
     };
     writer.hold(session);
-    let mut totals = Totals::default();
+    let mut totals = Totals::awaiting(&options.databases);
     let stored = store_all(repo, &writer, history.parent.as_ref(), options, &mut totals, observer);
     let result = stored.and_then(|roots| {
         let parent = history.parent.as_ref();
+        let unsaved = tell_unsaved(options, &mut totals, observer)?;
         let statistics = totals.statistics;
         if options.skip_if_unchanged && unchanged(&roots, parent, &totals) {
-            return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics });
+            return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved });
         }
         let mut document = describe(repo, options, started, roots);
         document.excludes = rules(options)?;
@@ -129,7 +131,7 @@ fn take_once(
         document.parent = parent.map(|p| p.id);
         document.session = writer.session_name();
         document.logbook = logbook;
-        commit(repo, key, &writer, document, totals)
+        commit(repo, key, &writer, document, totals).map(|outcome| Outcome { unsaved, ..outcome })
     });
     // closed by the document that names it; removed here where that is allowed
     writer.release();
@@ -258,6 +260,7 @@ fn walk_root(
     let mut walk = TreeWalk::new(assembler, cursor, observer, options, name.clone());
     walk.run(root, options)?;
     let kept = std::mem::take(&mut walk.kept_databases);
+    kept.iter().for_each(|path| walk.assembler.totals().has_database(path));
     let known = same.map_or(&[][..], |(_, p)| &p.document.databases);
     let kept = known.iter().filter(|d| kept.contains(&d.path)).cloned();
     kept.for_each(|database| walk.assembler.totals().add_database(database));
@@ -343,7 +346,7 @@ fn commit(
     document.databases = totals.databases;
     document.finished = repo.clock().now();
     let id = writer.finish(repo, &document, &needed, key)?;
-    Ok(Outcome { id: Some(id), parent, statistics: document.statistics })
+    Ok(Outcome { id: Some(id), parent, statistics: document.statistics, unsaved: Vec::new() })
 }
 
 // The packs that hold the manifests, lists of every level included.

@@ -24,8 +24,8 @@ use crate::sys::host::worker_count;
 
 /// Take a snapshot
 ///
-/// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read: the
-/// snapshot is kept, and says what is missing.
+/// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read, or a
+/// database of the plan is not in it: the snapshot is kept, and says what is missing.
 #[derive(clap::Args)]
 pub struct SnapshotArgs {
     /// Directories and files to save [default: the plan's app.root]
@@ -113,9 +113,11 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
         }
     }
     let mut excludes = args.excludes.options();
+    let mut databases = Vec::new();
     if roots.is_empty() && args.stdin_from_command.is_none() {
         let plan = planned(context)?;
         roots.push(plan.root());
+        databases = plan.sqlite_databases();
         excludes.patterns.extend(plan.app.exclude);
     }
     if let Some(tag) = args.tags.iter().find(|tag| tag.is_empty()) {
@@ -153,6 +155,7 @@ fn options(args: &SnapshotArgs, context: &Context, repo: &Repo) -> Result<Option
         user,
         level: args.compression,
         plain_databases: args.plain_databases,
+        databases,
         workers: args.jobs.map_or_else(worker_count, usize::from),
         dry_run: args.dry_run,
     })
@@ -237,6 +240,7 @@ fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context)
             "skipped": outcome.id.is_none() && !options.dry_run,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
             "statistics": outcome.statistics,
+            "databases_not_saved": outcome.unsaved,
         }));
     }
     context.say(summary(outcome, options, took));
@@ -247,7 +251,7 @@ fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context)
 }
 
 fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
-    let s = &outcome.statistics;
+    let (s, unsaved) = (&outcome.statistics, outcome.unsaved.len() as u64);
     let title = match outcome.id {
         Some(id) => format!("snapshot {}", id.short()),
         None if options.dry_run => "dry run".to_owned(),
@@ -269,7 +273,8 @@ fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
         if options.dry_run { "would be read" } else { "added to the repository" },
     );
     for (count, what) in [
-        (s.skipped, "could not be read and is not in it"),
+        (s.skipped.saturating_sub(unsaved), "could not be read and is not in it"),
+        (unsaved, "named as a database in the plan and not saved as one"),
         (s.torn, "changed all the time while it was read"),
     ] {
         if count > 0 {

@@ -218,3 +218,81 @@ fn what_is_a_file_by_itself_comes_back_under_its_own_path() {
     env.ok(["restore", "latest", "--in-place", "--target", "/"]);
     assert_eq!(text("tree/b.conf"), "x = 1\n");
 }
+
+fn database(env: &TestEnv, path: &str) {
+    let path = env.path(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+}
+
+#[test]
+fn a_database_of_the_plan_that_is_not_saved_is_a_problem() {
+    let env = TestEnv::new();
+    database(&env, "far/a.db");
+    database(&env, "app/cache/b.db");
+    database(&env, "app/data/c.db");
+    env.write("app/text.db", "no database");
+    std::os::unix::fs::symlink("data/c.db", env.path("app/link.db")).unwrap();
+    std::fs::hard_link(env.path("app/data/c.db"), env.path("app/second.db")).unwrap();
+    let plan = |paths: &[&str]| {
+        let tables = paths.iter().map(|path| format!("[[database]]\nkind = \"sqlite\"\npath = \"{path}\"\n"));
+        let text = format!("[app]\nexclude = [\"cache/\"]\n{}", tables.collect::<String>());
+        env.write("app/lifeboat.toml", text);
+    };
+    let snapshot = |args: &[&str]| env.run([&["-c", "app/lifeboat.toml", "snapshot"], args].concat());
+    let cases = [
+        ("../far/a.db", "it lies outside of what is saved"),
+        ("cache/b.db", "it is excluded"),
+        ("none.db", "there is no such file"),
+        ("text.db", "the file is no SQLite database"),
+    ];
+    for (path, why) in cases {
+        plan(&[path, "data/c.db", "link.db", "second.db"]);
+        let whole =
+            env.arg("app/x").replace("app/x", path.strip_prefix("../").unwrap_or(&format!("app/{path}")));
+        for args in [&[][..], &["--plain-databases"], &["--dry-run"], &["--skip-if-unchanged"]] {
+            let run = snapshot(args);
+            assert_eq!(run.code, 3, "{path} {args:?}: {}", run.stderr);
+            let line =
+                format!("warning[database-not-saved]: {whole}: a database of the plan is not saved: {why}");
+            assert!(run.stderr.contains(&line), "{line} is not in\n{}", run.stderr);
+            assert!(
+                run.stderr.contains("1: named as a database in the plan and not saved as one"),
+                "{}",
+                run.stderr
+            );
+            assert!(!run.stderr.contains("could not be read"), "{}", run.stderr);
+        }
+        let run = snapshot(&["--json"]);
+        assert_eq!(run.code, 3);
+        let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(answer["databases_not_saved"], serde_json::json!([whole]));
+        let shown = env.json(["show", "latest"]);
+        assert!(shown.to_string().contains("database-not-saved"), "{shown:#}");
+    }
+    plan(&["data/c.db", "link.db", "second.db"]);
+    for args in [&[][..], &["--plain-databases"], &[], &["--dry-run"], &[]] {
+        let run = snapshot(args);
+        assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
+    }
+    let shown = env.json(["show", "latest"]);
+    assert!(shown.to_string().contains("data/c.db"), "{shown:#}");
+}
+
+#[test]
+fn a_damaged_database_of_the_plan_is_a_problem_each_time() {
+    let env = TestEnv::new();
+    database(&env, "app/a.db");
+    let path = env.path("app/a.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    env.write("app/lifeboat.toml", "[[database]]\nkind = \"sqlite\"\npath = \"a.db\"\n");
+    for _ in 0..2 {
+        let run = env.run(["-c", "app/lifeboat.toml", "snapshot"]);
+        assert_eq!(run.code, 3, "{}", run.stderr);
+        assert!(run.stderr.contains("read like any other file"), "{}", run.stderr);
+        assert!(run.stderr.contains("[database-unsound]"), "{}", run.stderr);
+    }
+}

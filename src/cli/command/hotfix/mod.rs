@@ -405,7 +405,7 @@ fn refused(error: GuardError) -> CommandError {
             (Exit::Failed, obstacles.first().map(|obstacle| obstacle.next.clone()).unwrap_or_default())
         }
         GuardError::NotWhole { .. } => {
-            (Exit::Failed, "exclude what cannot be read, or run as a user that can read it".to_owned())
+            (Exit::Failed, "exclude what cannot be read, or run as a user that can read it; mend what the plan says of databases".to_owned())
         }
         GuardError::Flapping { .. } => (Exit::Failed, "mend the change, or --force".to_owned()),
         GuardError::Interrupted => (Exit::Interrupted, String::new()),
