@@ -1,6 +1,10 @@
 //! What the snapshot says each database held must hold in the copy.
 
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +85,113 @@ impl<'d> Databases<'d> {
         }
         all
     }
+}
+
+/// Databases that the plan names.
+pub struct Planned<'p> {
+    /// Their files, absolute.
+    pub paths: &'p [PathBuf],
+    /// The tree.
+    pub root: &'p Path,
+    /// Where its copy is.
+    pub copy: &'p Path,
+}
+
+impl Planned<'_> {
+    /// Notes those that the snapshot does not describe: what is in the copy must be sound, what is not fails the drill. False if
+    /// one is not there.
+    pub fn note(&self, recorded: &[Database], recorder: &mut Recorder, observer: &dyn Observer) -> bool {
+        let mut all = true;
+        for path in self.paths {
+            if observer.interrupted() {
+                return false;
+            }
+            let began = Instant::now();
+            let Some(result) = self.look(path, recorded, observer) else { continue };
+            let name = Name::from(path.strip_prefix(self.root).unwrap_or(path).as_os_str()).shown();
+            let id = format!("database {name} of the plan is there");
+            all &= recorder.own_check(id, "sqlite", false, began.elapsed(), result);
+        }
+        all
+    }
+
+    // Nothing if it is described, or somebody wants an end meanwhile.
+    fn look(&self, path: &Path, recorded: &[Database], observer: &dyn Observer) -> Option<Result> {
+        let bad = |why: &str| Some(Result::of(Outcome::Fail, why));
+        let Some(below) = leads_to(path, self.root, self.copy) else {
+            return bad("the snapshot does not hold it: it lies outside of the tree");
+        };
+        let copy = self.copy.join(&below);
+        let about = match copy.symlink_metadata() {
+            Ok(about) => about,
+            Err(error) => return bad(&format!("the snapshot does not hold it: {error}")),
+        };
+        let file = |about: &std::fs::Metadata| (about.dev(), about.ino());
+        let is_it = |one: &Database| {
+            let one = PathBuf::from(one.path.as_os_str().to_owned());
+            let one = one.strip_prefix(self.root).ok().map(|below| self.copy.join(below).symlink_metadata());
+            one.is_some_and(|one| one.is_ok_and(|one| file(&one) == file(&about)))
+        };
+        if recorded.iter().any(is_it) {
+            return None;
+        }
+        let mut beginning = [0; 16];
+        let mut read = || File::open(&copy).and_then(|file| file.read_exact_at(&mut beginning, 0));
+        if !about.is_file() || read().is_err() || !sqlite::is_database(about.len(), &beginning) {
+            return bad("what the snapshot holds there is no SQLite database");
+        }
+        match sqlite::examine(&copy, &|| observer.interrupted()) {
+            Err(SqliteError::Interrupted) => None,
+            Err(error) => bad(&format!("it cannot be read: {error}")),
+            Ok((unsound, _)) => match unsound.first() {
+                Some(first) => bad(&format!("{first} ({} findings)", unsound.len())),
+                None => Some(Result {
+                    reason: "it is sound; the snapshot does not say what it held".to_owned(),
+                    ..Result::pass()
+                }),
+            },
+        }
+    }
+}
+
+// Where a path of the tree leads, below its root, by the links of the copy: those of the host could lead to production. Nothing if
+// it leads out of the tree.
+fn leads_to(path: &Path, root: &Path, copy: &Path) -> Option<PathBuf> {
+    const LINKS: usize = 40;
+    let parts = |path: &Path| -> Vec<OsString> {
+        let named = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
+        named.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let below = path.strip_prefix(root).map(Path::to_owned);
+    let below =
+        below.or_else(|_| path.strip_prefix(root.canonicalize().unwrap_or_default()).map(Path::to_owned));
+    let mut rest = VecDeque::from(parts(&below.ok()?));
+    let (mut at, mut links) = (PathBuf::new(), 0);
+    while let Some(part) = rest.pop_front() {
+        if part == ".." {
+            if !at.pop() {
+                return None;
+            }
+            continue;
+        }
+        let next = at.join(&part);
+        let Ok(to) = copy.join(&next).read_link() else {
+            at = next;
+            continue;
+        };
+        links += 1;
+        if links > LINKS {
+            return None;
+        }
+        let to = if to.is_absolute() {
+            at = PathBuf::new();
+            to.strip_prefix(root).ok()?.to_owned()
+        } else {
+            to
+        };
+        parts(&to).into_iter().rev().for_each(|part| rest.push_front(part));
+    }
+    Some(at)
 }
 
 impl One<'_> {
@@ -190,6 +301,61 @@ mod tests {
         assert_eq!(found, [(true, false), (true, true), (false, false), (true, true), (false, false)]);
         assert!(recorder.checks[2].reason.contains("6 rows, not 7"), "{}", recorder.checks[2].reason);
         drop(open);
+    }
+
+    #[test]
+    fn a_database_of_the_plan_is_in_the_copy_or_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (root, copy) = (dir.join("app"), dir.join("copy"));
+        std::fs::create_dir_all(copy.join("data")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        let make = |path: PathBuf| {
+            let db = rusqlite::Connection::open(path).unwrap();
+            db.execute_batch("CREATE TABLE t (x)").unwrap();
+        };
+        [copy.join("data/a"), copy.join("b"), root.join("gone")].into_iter().for_each(make);
+        std::fs::write(copy.join("text"), "no database").unwrap();
+        std::fs::hard_link(copy.join("data/a"), copy.join("second")).unwrap();
+        for (to, from) in [
+            ("data/a", "near"),
+            ("../second", "data/up"),
+            ("../app/gone", "out"),
+            ("loop", "loop"),
+            (root.join("data").to_str().unwrap(), "whole"),
+            (root.join("gone").to_str().unwrap(), "live"),
+        ] {
+            std::os::unix::fs::symlink(to, copy.join(from)).unwrap();
+        }
+        let recorded = [Database {
+            path: Name::from(root.join("data/a").as_os_str()),
+            ..recorded(&copy.join("data/a"))
+        }];
+        let named = |path: &str| {
+            let paths = [root.join(path)];
+            let mut recorder = Recorder::new(Vec::new());
+            let planned = Planned { paths: &paths, root: &root, copy: &copy };
+            let all = planned.note(&recorded, &mut recorder, &Quiet);
+            assert_eq!(all, recorder.checks.iter().all(|check| check.result == Outcome::Pass));
+            recorder.checks.pop().map(|check| (check.result == Outcome::Pass, check.id, check.reason))
+        };
+        for path in ["data/a", "near", "data/up", "second", "whole/a"] {
+            assert_eq!(named(path), None, "{path} is looked at already");
+        }
+        assert!(named("b").unwrap().0, "one that is not described must be sound");
+        for (path, why) in [
+            ("none", "the snapshot does not hold it: No such file"),
+            ("live", "the snapshot does not hold it: No such file"),
+            ("out", "outside of the tree"),
+            ("loop", "outside of the tree"),
+            ("../far", "outside of the tree"),
+            ("text", "no SQLite database"),
+            ("data", "no SQLite database"),
+        ] {
+            let (passed, id, reason) = named(path).unwrap();
+            assert!(!passed && reason.contains(why), "{path}: {reason}");
+            assert!(id.contains(path.trim_start_matches("../")), "{id}");
+        }
     }
 
     // An end that is wanted while SQLite is at it, after the look at whether there is one to check.

@@ -1,10 +1,10 @@
 //! The order of a rehearsal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::copy::{self, Compared, compare, restore_into};
-use super::databases::Databases;
+use super::databases::{Databases, Planned};
 use super::production::{self, Sight};
 use super::recorder::Recorder;
 use super::sabotage::{self, Attempt, Sabotage};
@@ -306,7 +306,18 @@ impl<'a> Run<'a> {
         let Compared { result, took, .. } = compared;
         let is_same =
             self.recorder.own_check("the copy is the snapshot".to_owned(), "content", false, took, result);
-        databases.note(&mut self.recorder, observer) && is_same
+        let is_whole = databases.note(&mut self.recorder, observer);
+        self.planned(&root, &target) && is_whole && is_same
+    }
+
+    // What the plan names must come back; a question about an older copy alone does not ask today's plan for that.
+    fn planned(&mut self, root: &Path, copy: &Path) -> bool {
+        if self.options.only.is_some() {
+            return true;
+        }
+        let (plan, recorded) = (self.subject.plan, &self.subject.snapshot.document.databases);
+        let paths = plan.sqlite_databases();
+        Planned { paths: &paths, root, copy }.note(recorded, &mut self.recorder, self.observer)
     }
 
     // Breaks the copy, if it is to be broken. After it was compared with the snapshot: the plan's own checks are on trial.

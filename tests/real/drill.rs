@@ -453,6 +453,25 @@ fn an_empty_database_and_a_plan_that_asks_nothing_prove_nothing() {
 }
 
 #[test]
+fn a_database_of_the_plan_that_is_not_in_the_snapshot_fails() {
+    if !have_sandbox() {
+        return;
+    }
+    let env = TestEnv::new();
+    let app = planned(&env, &format!("{ROWS}[drill]\ntests = [\"test -f data.txt\"]"));
+    app.drill(&[]).ok();
+    let plan = app.dir.join("lifeboat.toml");
+    let text = fs::read_to_string(&plan).unwrap();
+    let planned = "\n[[database]]\nkind = \"sqlite\"\npath = \"data.txt\"\n\n[[database]]\nkind = \"sqlite\"\npath = \"gone.db\"\n";
+    fs::write(&plan, text + planned).unwrap();
+    app.lifeboat(&["snapshot", "-q"]).exits(3);
+    let run = record(&app.drill(&[]).exits(20));
+    for why in ["database gone.db of the plan is there", "database data.txt of the plan is there"] {
+        assert!(run.to_string().contains(why), "{run:#}");
+    }
+}
+
+#[test]
 fn a_disaster_is_answered_by_what_was_there_before_it() {
     if !have_sandbox() {
         return;
