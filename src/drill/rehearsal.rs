@@ -17,6 +17,7 @@ use crate::base::time::Timestamp;
 use crate::check::value::CommandLine;
 use crate::check::{Check, Kind as CheckKind, Outcome as CheckOutcome};
 use crate::evidence::{Cleanup, Evidence, Isolation, Kind, Level, Measured, Objectives, Production, Seconds};
+use crate::plan::DatabaseKind;
 use crate::restore::{Placement, place};
 use crate::service::ready::{self};
 use crate::sys::host::random_hex;
@@ -316,6 +317,9 @@ impl<'a> Run<'a> {
             return true;
         }
         let (plan, recorded) = (self.subject.plan, &self.subject.snapshot.document.databases);
+        let others = plan.database.iter().filter(|database| database.kind != DatabaseKind::Sqlite);
+        let others = others.map(|one| format!("database {}: this version saves only SQLite", one.shown_name()));
+        self.not_tested.extend(others);
         let paths = plan.sqlite_databases();
         Planned { paths: &paths, root, copy }.note(recorded, &mut self.recorder, self.observer)
     }

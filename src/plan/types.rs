@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::places::Place;
 use super::step::Step;
+use crate::base::name::shown;
 use crate::check::Check;
 use crate::check::value::{Amount, CommandLine, Size, Span};
 
@@ -22,7 +23,7 @@ pub struct Plan {
     pub repository: Repository,
     /// Which snapshots are kept; the names are those of the flags of `lifeboat forget`
     pub retention: Retention,
-    /// Databases, saved by their own means together with the files
+    /// SQLite databases, saved by their own means together with the files
     pub database: Vec<Database>,
     /// How the application is started and stopped
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,11 +126,12 @@ pub struct Retention {
     pub keep_tag: Vec<String>,
 }
 
-/// A database, saved by its own means
+/// A database, saved by its own means. This version saves those of kind sqlite: with one of another kind in the plan
+/// `lifeboat snapshot` needs paths, and `lifeboat validate` warns
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// What it is: sqlite, postgres, mysql or command
+    /// What it is: sqlite; postgres, mysql and command are read, and not saved by this version
     pub kind: DatabaseKind,
     /// What it is called in records; its path or database if not given
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +163,14 @@ pub struct Database {
     /// How long saving or restoring it may take
     #[serde(default = "hour")]
     pub timeout: Span,
+}
+
+impl Database {
+    /// What it is called, safe for a terminal.
+    pub fn shown_name(&self) -> String {
+        let name = self.name.as_ref().or(self.path.as_ref()).or(self.database.as_ref());
+        name.map_or_else(|| "a database".to_owned(), |name| shown(name.as_bytes()))
+    }
 }
 
 /// What a database is

@@ -22,6 +22,10 @@ use crate::repo::writer::DEFAULT_LEVEL;
 use crate::snapshot::{Options, Outcome, take};
 use crate::sys::host::worker_count;
 
+/// The way out where a database is not a file.
+pub const DUMP: &str =
+    "lifeboat snapshot --stdin-from-command NAME -- DUMP-COMMAND saves a dump; give the paths besides";
+
 /// Take a snapshot
 ///
 /// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read, or a
@@ -175,11 +179,10 @@ fn planned(context: &Context) -> Result<Plan, CommandError> {
         other => other?,
     };
     if let Some(database) = plan.database.iter().find(|database| database.kind != DatabaseKind::Sqlite) {
-        let name = database.name.as_ref().or(database.database.as_ref()).map_or("a database", |name| name);
+        let name = database.shown_name();
         let text =
             format!("this version cannot save {name} of the plan: it saves files and SQLite databases");
-        return Err(CommandError::usage(text)
-            .next("lifeboat snapshot --stdin-from-command NAME -- DUMP-COMMAND saves a dump; give the paths besides"));
+        return Err(CommandError::usage(text).next(DUMP));
     }
     Ok(plan)
 }

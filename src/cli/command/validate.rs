@@ -3,18 +3,22 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::snapshot::DUMP;
 use crate::base::name::{Name, shown};
 use crate::base::{Exit, size};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
-use crate::plan::{self, Plan, PlanError};
+use crate::plan::{self, DatabaseKind, Plan, PlanError, Problem};
+use crate::snapshot::{Options, Unsaved, unsaved};
 use crate::sys::names::user_with_groups;
+use crate::tree::exclude;
 
 /// Check that the plan can be read
 ///
-/// Unknown keys, wrong values and names that lead nowhere are told with file, line and column. Nothing is run.
+/// Unknown keys, wrong values and names that lead nowhere are told with file, line and column. What this version does not
+/// do, and databases that no snapshot would hold, are warnings. Nothing is run.
 #[derive(clap::Args)]
 pub struct ValidateArgs {
     /// Print the JSON Schema of a plan instead, for editors
@@ -35,35 +39,35 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
     }
     let plan = match context.load_plan() {
         Err(PlanError::Wrong { path, problems }) if context.json() => {
-            let problems: Vec<Value> = problems
-                .iter()
-                .map(|p| {
-                    let (line, column) = (p.place.map(|at| at.line), p.place.map(|at| at.column));
-                    json!({"line": line, "column": column, "message": p.message, "hint": p.hint})
-                })
-                .collect();
-            context.document(
-                &object! {"file": Name::from(path.as_os_str()), "valid": false, "problems": problems},
-            )?;
+            let file = Name::from(path.as_os_str());
+            context.document(&object! {"file": file, "valid": false, "problems": as_json(&problems)})?;
             return Ok(Exit::Usage);
         }
         other => other?,
     };
     let file = Name::from(plan.file().as_os_str());
-    let missing = not_here(&plan);
+    let Found { missing, warnings } = look(&plan);
     if context.json() {
-        context.document(
-            &object! {"file": file, "valid": true, "problems": [] as [(); 0], "not_here": missing},
-        )?;
+        context.document(&object! {
+            "file": file,
+            "valid": true,
+            "problems": [] as [(); 0],
+            "warnings": as_json(&warnings),
+            "not_here": missing,
+        })?;
         return Ok(Exit::Done);
     }
     for text in &missing {
         context.warn("not-here", text);
     }
+    for warning in &warnings {
+        context.warn("plan", &said(warning, &file));
+    }
     let count = |number: usize, noun| size::plural(number as u64, noun);
     context.print(&format!(
-        "{} is a good plan for {}: {}, {}, {}\n",
+        "{} is a {} for {}: {}, {}, {}\n",
         file.shown(),
+        if warnings.is_empty() { "good plan".to_owned() } else { format!("plan with {}", count(warnings.len(), "warning")) },
         shown(plan.name().as_bytes()),
         count(plan.check.len(), "check"),
         count(plan.database.len(), "database"),
@@ -72,18 +76,82 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
     Ok(Exit::Done)
 }
 
-// What the plan names and this host has not: no fault of the plan, which may be written for another.
-fn not_here(plan: &Plan) -> Vec<String> {
-    let mut found = Vec::new();
+fn as_json(problems: &[Problem]) -> Vec<Value> {
+    let one = |p: &Problem| {
+        let (line, column) = (p.place.map(|at| at.line), p.place.map(|at| at.column));
+        json!({"line": line, "column": column, "message": p.message, "hint": p.hint})
+    };
+    problems.iter().map(one).collect()
+}
+
+fn said(warning: &Problem, file: &Name) -> String {
+    let place = warning.place.map(|at| format!(":{}:{}", at.line, at.column)).unwrap_or_default();
+    let hint = warning.hint.as_ref().map(|hint| format!("\n  next: {hint}")).unwrap_or_default();
+    format!("{}{place}: {}{hint}", file.shown(), warning.message)
+}
+
+/// What a plan that can be read does not do.
+#[derive(Default)]
+struct Found {
+    /// What it names and this host has not: no fault of the plan, which may be written for another.
+    missing: Vec<String>,
+    /// What it asks for and will not get.
+    warnings: Vec<Problem>,
+}
+
+fn look(plan: &Plan) -> Found {
+    let mut found = Found::default();
     let root = plan.root();
     if !root.is_dir() {
         found
+            .missing
             .push(format!("app.root: {} is no directory of this host", Name::from(root.as_os_str()).shown()));
     }
     if let Some(user) = plan.app.user.as_deref().filter(|user| user_with_groups(user).is_none()) {
-        found.push(format!("app.user: this host knows no user {}", shown(user.as_bytes())));
+        found.missing.push(format!("app.user: this host knows no user {}", shown(user.as_bytes())));
     }
+    databases(plan, &mut found);
     found
+}
+
+// A snapshot by this plan would not hold them, or be refused.
+fn databases(plan: &Plan, found: &mut Found) {
+    let patterns = plan.app.exclude.clone();
+    let excludes = exclude::Options { patterns, ..exclude::Options::default() };
+    let options = Options { roots: vec![plan.root()], excludes, ..Options::default() };
+    for (i, database) in plan.database.iter().enumerate() {
+        let warning = |key: &str, message: String, hint: &str| Problem {
+            place: plan.place(&format!("database[{i}].{key}")),
+            message,
+            hint: Some(hint.to_owned()),
+        };
+        if database.kind != DatabaseKind::Sqlite {
+            let message = format!("this version cannot save {}", database.shown_name());
+            let message = format!("{message}, and takes no snapshot by this plan: it saves files and SQLite databases");
+            found.warnings.push(warning("kind", message, DUMP));
+            continue;
+        }
+        let Some(path) = &database.path else { continue };
+        let (whole, named) = (plan.path(path), shown(path.as_bytes()));
+        match unsaved(&whole, &options) {
+            Ok(None) => {}
+            Ok(Some(why @ (Unsaved::Missing | Unsaved::Unreadable(_)))) => {
+                let whole = Name::from(whole.as_os_str()).shown();
+                found.missing.push(format!("database[{i}].path: {whole}: {why}"));
+            }
+            // of a tree that is not here nothing can be said
+            Ok(Some(Unsaved::Outside)) if !plan.root().is_dir() => {}
+            Ok(Some(why)) => {
+                let message = format!("no snapshot will hold the database {named}: {why}");
+                found.warnings.push(warning("path", message, why.next()));
+            }
+            Err(error) => found.warnings.push(Problem {
+                place: plan.place("app.exclude"),
+                message: error.to_string(),
+                hint: Some(error.next().to_owned()),
+            }),
+        }
+    }
 }
 
 /// Show every setting and where it comes from

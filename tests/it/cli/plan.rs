@@ -187,3 +187,38 @@ fn a_plan_is_written_without_a_repository() {
     assert_eq!(init(&["--plan", "app"]).0, Some(1), "it is never overwritten");
     assert_eq!(init(&[]).0, Some(2));
 }
+
+#[test]
+fn what_no_snapshot_will_hold_is_a_warning() {
+    let env = TestEnv::empty();
+    for path in ["app/a.db", "app/cache/b.db", "far.db"] {
+        env.write(path, "");
+        let db = rusqlite::Connection::open(env.path(path)).unwrap();
+        db.execute_batch("CREATE TABLE t (x)").unwrap();
+    }
+    let validate = |tables: &str| {
+        env.write("app/lifeboat.toml", format!("[app]\nexclude = [\"cache/\"]\n{tables}"));
+        let run = env.run(["validate", "-c", "app/lifeboat.toml"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        (run, env.json(["validate", "-c", "app/lifeboat.toml"]))
+    };
+    let sqlite = |path: &str| format!("[[database]]\nkind = \"sqlite\"\npath = \"{path}\"\n");
+    let (run, answer) = validate(&sqlite("a.db"));
+    assert!(run.stderr.is_empty() && run.stdout.contains("is a good plan"), "{}", run.stderr);
+    assert_eq!(answer["warnings"], serde_json::json!([]));
+    let other = "[[database]]\nkind = \"postgres\"\ndatabase = \"shop\"\n";
+    let (run, answer) = validate(&[&sqlite("cache/b.db"), &sqlite("../far.db"), other].concat());
+    check!(env, run.stderr, @r"
+    warning[plan]: [DIR]/app/lifeboat.toml:5:1: no snapshot will hold the database cache/b.db: it is excluded
+      next: take it out of what is excluded, or out of the plan
+    warning[plan]: [DIR]/app/lifeboat.toml:8:1: no snapshot will hold the database ../far.db: it lies outside of what is saved
+      next: let app.root hold it, or leave it out of the plan and save it by a snapshot of its own
+    warning[plan]: [DIR]/app/lifeboat.toml:10:1: this version cannot save shop, and takes no snapshot by this plan: it saves files and SQLite databases
+      next: lifeboat snapshot --stdin-from-command NAME -- DUMP-COMMAND saves a dump; give the paths besides
+    ");
+    assert!(run.stdout.contains("is a plan with 3 warnings for app"), "{}", run.stdout);
+    assert_eq!(answer["warnings"][0]["line"], 5);
+    let (run, answer) = validate(&sqlite("none.db"));
+    assert!(run.stderr.contains("warning[not-here]: database[0].path: "), "{}", run.stderr);
+    assert_eq!(answer["not_here"].as_array().unwrap().len(), 1);
+}
