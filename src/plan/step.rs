@@ -11,7 +11,7 @@ use crate::check::value::{CommandLine, Span};
 /// Operations that a step may name, with the words that may follow them.
 pub const OPERATIONS: &[&str] = &[
     "snapshot", "verify", "drill", "health", "check", "rotate", "capacity", "security", "forget", "prune",
-    "copy", "status", "report", "doctor", "run", "metrics", "log", "notify", "diff", "bisect",
+    "status", "report", "doctor", "run", "metrics", "log", "notify", "diff", "bisect",
 ];
 
 /// A step as it is written: a string (`"verify --budget 10m"`, `"manual: is the tape in the safe?"`), or a table.

@@ -99,7 +99,7 @@ pub struct Repository {
     /// The repository, from the plan's directory; --repo and LIFEBOAT_REPOSITORY go before it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Repositories that snapshots are copied to
+    /// Copies of the repository, made by other means: this version copies nothing, `lifeboat status` says how far they lag
     pub replicas: Vec<String>,
 }
 

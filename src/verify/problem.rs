@@ -351,10 +351,10 @@ impl Problem {
         match self {
             Self::PackMissing { in_trash: true, .. } => "`lifeboat repair` brings it back from the trash",
             Self::PackMissing { .. } | Self::ChunksMissing { .. } => {
-                "copy it back from a replica; or take a new snapshot, which stores again what the source still has"
+                "put it back from another copy of the repository, if there is one; or take a new snapshot, which stores again what the source still has"
             }
             Self::PackUnreadable { .. } | Self::PackDamaged { .. } => {
-                "copy the pack back from a replica; or `lifeboat repair` saves what can be read of it"
+                "put the pack back from another copy of the repository, if there is one; or `lifeboat repair` saves what can be read of it"
             }
             Self::RecoveryMissing { .. }
             | Self::RecoveryChanged { .. }
@@ -362,16 +362,16 @@ impl Problem {
             | Self::IndexDamaged { .. }
             | Self::IndexDiffers { .. } => "`lifeboat repair` makes it again",
             Self::DocumentDamaged { .. } | Self::DocumentMissing { .. } => {
-                "copy the document and its signature back from a replica"
+                "put the document and its signature back from another copy of the repository, if there is one"
             }
             Self::DocumentUnfinished { .. } => {
-                "nothing, if a snapshot was interrupted; else copy it back from a replica"
+                "nothing, if a snapshot was interrupted; else put it back from another copy of the repository, if there is one"
             }
             Self::SignatureMissing { .. }
             | Self::SignatureInvalid { .. }
             | Self::SignatureTouched { .. }
             | Self::WriterDamaged { .. }
-            | Self::ConfigChanged => "copy the object back from a replica; find out who changed it",
+            | Self::ConfigChanged => "put the object back from another copy of the repository, if there is one; find out who changed it",
             Self::ManifestDamaged { .. } | Self::SizeDiffers { .. } => {
                 "restore an earlier or later snapshot; report this as a bug"
             }
@@ -388,7 +388,7 @@ impl Problem {
                 "if nobody forgot it, `lifeboat forget --undo` takes it back; else nothing"
             }
             Self::PlanMissing { .. } => {
-                "copy it back from a replica; the next `lifeboat prune` makes a new one"
+                "put it back from another copy of the repository, if there is one; the next `lifeboat prune` makes a new one"
             }
             Self::ObjectUnknown { .. } => "look at the object: Lifeboat did not write it",
             Self::Older { .. } => {

@@ -111,6 +111,14 @@ fn look(plan: &Plan) -> Found {
         found.missing.push(format!("app.user: this host knows no user {}", shown(user.as_bytes())));
     }
     databases(plan, &mut found);
+    if !plan.repository.replicas.is_empty() {
+        found.warnings.push(Problem {
+            place: plan.place("repository.replicas"),
+            message: "this version does not copy snapshots to replicas: it only compares them, in lifeboat status"
+                .to_owned(),
+            hint: Some("copy the repository after each snapshot by other means, such as rsync -a".to_owned()),
+        });
+    }
     found
 }
 

@@ -222,3 +222,16 @@ fn what_no_snapshot_will_hold_is_a_warning() {
     assert!(run.stderr.contains("warning[not-here]: database[0].path: "), "{}", run.stderr);
     assert_eq!(answer["not_here"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn nothing_is_copied_to_replicas_and_that_is_said() {
+    let env = TestEnv::empty();
+    env.write("lifeboat.toml", "[repository]\nreplicas = [\"/mnt/second\"]\n");
+    let run = env.run(["validate"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains(":2:1: this version does not copy snapshots to replicas"), "{}", run.stderr);
+    env.write("lifeboat.toml", "[runbook.a]\nsteps = [\"copy\"]\n");
+    let run = env.run(["validate"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("is none of Lifeboat's operations"), "{}", run.stderr);
+}
