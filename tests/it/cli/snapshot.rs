@@ -266,7 +266,7 @@ fn a_database_of_the_plan_that_is_not_saved_is_a_problem() {
         }
         let run = snapshot(&["--json"]);
         assert_eq!(run.code, 3);
-        let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
         assert_eq!(answer["databases_not_saved"], serde_json::json!([whole]));
         let shown = env.json(["show", "latest"]);
         assert!(shown.to_string().contains("database-not-saved"), "{shown:#}");
