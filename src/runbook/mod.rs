@@ -14,7 +14,7 @@ pub mod timers;
 
 pub use follow::{Runner, run};
 pub use setting::{Console, End, Facts, Outcome, Setting};
-pub use step::{OUTCOME, WITHIN};
+pub use step::{OUTCOME, WITHIN, arguments};
 
 #[cfg(test)]
 mod tests;

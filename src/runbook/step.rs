@@ -58,17 +58,20 @@ impl Came {
     }
 }
 
+/// The arguments that one of Lifeboat's own operations is run with.
+pub fn arguments(words: &[String]) -> Vec<OsString> {
+    match words {
+        // `check` alone would be another word for verify
+        [first, name] if first == "check" => ["health", "--", name.as_str()].map(OsString::from).into(),
+        words => words.iter().map(OsString::from).collect(),
+    }
+}
+
 /// Runs one of Lifeboat's own operations.
 pub fn operation(words: &[String], within: &str, limit: Duration, setting: &Setting<'_>) -> Came {
     let mut line = vec![OsString::from(setting.program.as_os_str())];
     line.extend(setting.globals.iter().cloned());
-    match words {
-        // `check` alone would be another word for verify
-        [first, name] if first == "check" => {
-            line.extend(["health", "--", name.as_str()].map(OsString::from));
-        }
-        words => line.extend(words.iter().map(OsString::from)),
-    }
+    line.extend(arguments(words));
     let mut environment = vec![(WITHIN.into(), within.into())];
     // without it the exit status has to do
     let outcome = tempfile::NamedTempFile::with_prefix("lifeboat-outcome-").ok();

@@ -1,23 +1,28 @@
 //! `validate` and `show-config`: what the plan says, and whether it can be read.
 
+use std::ffi::OsString;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::snapshot::DUMP;
 use crate::base::name::{Name, shown};
 use crate::base::{Exit, size};
+use crate::cli::command_line;
 use crate::cli::context::Context;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, safe};
 use crate::cli::json::object;
 use crate::cli::table::{Kind, Table};
-use crate::plan::{self, DatabaseKind, Plan, PlanError, Problem};
+use crate::plan::{self, DatabaseKind, Operation, Plan, PlanError, Problem};
+use crate::runbook::arguments;
 use crate::snapshot::{Options, Unsaved, unsaved};
 use crate::sys::names::user_with_groups;
 use crate::tree::exclude;
 
 /// Check that the plan can be read
 ///
-/// Unknown keys, wrong values and names that lead nowhere are told with file, line and column. What this version does not
+/// Unknown keys, wrong values and names that lead nowhere are told with file, line and column, and so are
+/// steps of runbooks whose words no command takes. What this version does not
 /// do, and databases that no snapshot would hold, are warnings. Nothing is run.
 #[derive(clap::Args)]
 pub struct ValidateArgs {
@@ -37,7 +42,7 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
         context.print(&(text + "\n"))?;
         return Ok(Exit::Done);
     }
-    let plan = match context.load_plan() {
+    let plan = match context.load_plan().and_then(with_good_steps) {
         Err(PlanError::Wrong { path, problems }) if context.json() => {
             let file = Name::from(path.as_os_str());
             context.document(&object! {"file": file, "valid": false, "problems": as_json(&problems)})?;
@@ -74,6 +79,40 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
         count(plan.runbook.len(), "runbook"),
     ))?;
     Ok(Exit::Done)
+}
+
+// By the parser that will read them when their runbook is run.
+fn with_good_steps(plan: Plan) -> Result<Plan, PlanError> {
+    let mut problems = Vec::new();
+    let lists = plan.runbook.iter().map(|(name, runbook)| (format!("runbook.{name}.steps"), &runbook.steps));
+    let maintenance = [("begin", &plan.maintenance.begin), ("end", &plan.maintenance.end)];
+    let maintenance = maintenance.map(|(key, steps)| (format!("maintenance.{key}"), steps));
+    for (path, steps) in lists.chain(maintenance) {
+        for (i, step) in steps.iter().enumerate() {
+            let Operation::Lifeboat(words) = &step.operation else { continue };
+            let Err(error) = parsed(&arguments(words)) else { continue };
+            let (what, _) = error.split_once("\n\n").unwrap_or((&error, ""));
+            let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            problems.push(Problem {
+                place: plan.place(&format!("{path}[{i}]")),
+                message: format!("the step `{}` cannot be run: {what}", shown(step.operation.to_string().as_bytes())),
+                hint: Some(format!("lifeboat {} --help lists what there is", words[0])),
+            });
+        }
+    }
+    problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
+    if problems.is_empty() { Ok(plan) } else { Err(PlanError::Wrong { path: plan.file().to_owned(), problems }) }
+}
+
+// What the parser says if it does not take these words.
+fn parsed(words: &[OsString]) -> Result<(), String> {
+    let line = std::iter::once(OsString::from("lifeboat")).chain(words.iter().cloned());
+    match command_line().try_get_matches_from(line) {
+        Ok(_) => Ok(()),
+        // help and version are words that it takes
+        Err(error) if !error.use_stderr() => Ok(()),
+        Err(error) => Err(safe(error.render().to_string().trim_start_matches("error: "))),
+    }
 }
 
 fn as_json(problems: &[Problem]) -> Vec<Value> {

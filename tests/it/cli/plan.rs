@@ -235,3 +235,24 @@ fn nothing_is_copied_to_replicas_and_that_is_said() {
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("is none of Lifeboat's operations"), "{}", run.stderr);
 }
+
+#[test]
+fn a_step_that_no_command_takes_is_told_with_its_place() {
+    let env = TestEnv::empty();
+    env.write(
+        "lifeboat.toml",
+        "[runbook.weekly]\nsteps = [\"verify --budget 10m\", \"verify --budgett 3\", \"health --help\"]\n\n\
+         [maintenance]\nend = [{ do = \"forget --keep-lst 3\" }, \"log add\"]\n",
+    );
+    let run = env.run(["validate"]);
+    assert_eq!(run.code, 2);
+    for words in [
+        "lifeboat.toml:2:33: the step `verify --budgett 3` cannot be run: unexpected argument '--budgett' found",
+        "lifeboat.toml:5:8: the step `forget --keep-lst 3` cannot be run: unexpected argument '--keep-lst' found",
+    ] {
+        assert!(run.stderr.contains(words), "{words} is not in\n{}", run.stderr);
+    }
+    let run = env.run(["validate", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&answer["valid"], &answer["problems"][0]["line"]), (&false.into(), &2.into()));
+}
