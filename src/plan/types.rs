@@ -21,7 +21,7 @@ pub struct Plan {
     pub app: App,
     /// Where snapshots go
     pub repository: Repository,
-    /// Which snapshots are kept; the names are those of the flags of `lifeboat forget`
+    /// Which snapshots `lifeboat forget` keeps; the names are those of its flags
     pub retention: Retention,
     /// SQLite databases, saved by their own means together with the files
     pub database: Vec<Database>,
@@ -103,7 +103,8 @@ pub struct Repository {
     pub replicas: Vec<String>,
 }
 
-/// Which snapshots are kept. The last one that passed a drill always is
+/// Which snapshots of the tree `lifeboat forget` keeps where it is given neither snapshots nor rules. The last one that
+/// passed a drill always is
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {

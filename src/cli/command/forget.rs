@@ -21,7 +21,7 @@ use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence;
 use crate::guard;
-use crate::plan::nearest;
+use crate::plan::{Plan, PlanError, Retention, nearest};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::keys::WriterKey;
@@ -31,7 +31,7 @@ use crate::retention::policy::{Candidate, Judgement, Policy, judge};
 ///
 /// A forgotten snapshot can be taken back with --undo until a prune removes it. Rules are applied to the
 /// snapshots of each host and set of paths by themselves, in UTC; a snapshot stays if any rule keeps it. The
-/// newest complete one always stays.
+/// newest complete one always stays. Without a rule the plan's [retention] holds, for snapshots of the plan's tree.
 #[derive(clap::Args)]
 pub struct ForgetArgs {
     /// Forget just these
@@ -92,6 +92,9 @@ struct Judged {
 #[derive(Serialize)]
 struct Answer {
     dry_run: bool,
+    // the plan whose rules they are
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules_of: Option<Name>,
     kept: Vec<Judged>,
     forgotten: Vec<Judged>,
 }
@@ -115,8 +118,9 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
         let found = named(args, context, &snapshots, &filters)?;
         return undo(&found, args, context, &repo, key);
     }
-    let mut judged = if args.snapshots.is_empty() {
-        by_policy(args, context, &repo, &snapshots, &filters)?
+    let rules = if args.snapshots.is_empty() { Some(rules(args, context)?) } else { None };
+    let mut judged = if let Some(rules) = &rules {
+        by_policy(rules, context, &repo, &snapshots, &filters)?
     } else {
         let found = named(args, context, &snapshots, &filters)?;
         found.into_iter().map(|s| describe(s, false, Vec::new())).collect()
@@ -126,7 +130,7 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
     if let Some(key) = &key {
         context.forget(&repo, key, &going, args.reason.as_deref().map(Name::from))?;
     }
-    show(judged, args, context)?;
+    show(judged, args, rules.and_then(|rules| rules.plan).as_ref(), context)?;
     Ok(Exit::Done)
 }
 
@@ -195,23 +199,60 @@ fn policy(args: &ForgetArgs) -> Policy {
     }
 }
 
+/// What is gone by, and the plan if that says it.
+struct Rules {
+    policy: Policy,
+    plan: Option<Plan>,
+}
+
+// Those of the command line go before those of the plan.
+fn rules(args: &ForgetArgs, context: &Context) -> Result<Rules, CommandError> {
+    let given = policy(args);
+    if !given.is_empty() {
+        return Ok(Rules { policy: given, plan: None });
+    }
+    let plan = match context.load_plan() {
+        Err(PlanError::NotFound(_)) => None,
+        other => Some(other?),
+    };
+    let planned = plan.map(|plan| Rules { policy: planned(&plan.retention), plan: Some(plan) });
+    planned.filter(|rules| !rules.policy.is_empty()).ok_or_else(|| {
+        CommandError::usage("there is nothing to go by").next(
+            "name snapshots, give rules such as --keep-daily 7 --keep-weekly 5, or write them into [retention] of a plan",
+        )
+    })
+}
+
+fn planned(retention: &Retention) -> Policy {
+    Policy {
+        keep_last: retention.keep_last,
+        keep_hourly: retention.keep_hourly,
+        keep_daily: retention.keep_daily,
+        keep_weekly: retention.keep_weekly,
+        keep_monthly: retention.keep_monthly,
+        keep_yearly: retention.keep_yearly,
+        keep_within: retention.keep_within.map(|span| span.0),
+        keep_tags: retention.keep_tag.clone(),
+    }
+}
+
 fn by_policy(
-    args: &ForgetArgs,
+    rules: &Rules,
     context: &Context,
     repo: &Repo,
     snapshots: &[Snapshot],
     filters: &Filters,
 ) -> Result<Vec<Judged>, CommandError> {
-    let policy = policy(args);
-    if policy.is_empty() {
-        return Err(CommandError::usage("there is nothing to go by")
-            .next("name snapshots, or give rules such as --keep-daily 7 --keep-weekly 5"));
+    let mut found = listed(snapshots, filters, false);
+    if let Some(plan) = &rules.plan {
+        // what else is in the repository has rules of its own
+        let root = Name::from(plan.root().as_os_str());
+        found.retain(|snapshot| snapshot.document.roots.iter().any(|one| one.path == root));
     }
-    let found = listed(snapshots, filters, false);
     let passed = evidence::last_passed(repo)?;
     let candidates: Vec<Candidate> =
         found.iter().map(|snapshot| candidate(snapshot, passed.contains_key(&snapshot.id))).collect();
-    let judgements = judge(&policy, &candidates, context.clock().now())?;
+    let judgements = judge(&rules.policy, &candidates, context.clock().now())?;
     let judged = |(snapshot, Judgement { keep, reasons, .. }): (&&Snapshot, Judgement)| {
         describe(snapshot, keep, reasons)
     };
@@ -262,14 +303,20 @@ fn undo(
         repo.remember(id)?;
     }
     let back: Vec<Judged> = found.iter().map(|s| describe(s, true, vec!["taken back".to_owned()])).collect();
-    show(back, args, context)?;
+    show(back, args, None, context)?;
     Ok(Exit::Done)
 }
 
-fn show(judged: Vec<Judged>, args: &ForgetArgs, context: &Context) -> Result<(), CommandError> {
+fn show(
+    judged: Vec<Judged>,
+    args: &ForgetArgs,
+    plan: Option<&Plan>,
+    context: &Context,
+) -> Result<(), CommandError> {
+    let rules_of = plan.map(|plan| Name::from(plan.file().as_os_str()));
     let (kept, forgotten): (Vec<Judged>, Vec<Judged>) = judged.into_iter().partition(|one| one.keep);
     if context.json() {
-        return context.document(&Answer { dry_run: args.dry_run, kept, forgotten });
+        return context.document(&Answer { dry_run: args.dry_run, rules_of, kept, forgotten });
     }
     if !kept.is_empty() {
         context.print(&table(&kept, "kept because", context))?;
@@ -278,6 +325,9 @@ fn show(judged: Vec<Judged>, args: &ForgetArgs, context: &Context) -> Result<(),
         let gap = if kept.is_empty() { "" } else { "\n" };
         let title = if args.dry_run { "would be forgotten" } else { "forgotten" };
         context.print(&format!("{gap}{}", table(&forgotten, title, context)))?;
+    }
+    if let Some(plan) = rules_of {
+        context.say(format!("by the rules in [retention] of {}", plan.shown()));
     }
     context.say(summary(kept.len() as u64, forgotten.len() as u64, args));
     Ok(())

@@ -143,3 +143,30 @@ fn what_killed_writers_left_goes_with_a_prune_that_is_alone() {
     assert!(run.stderr.contains("2.0 KiB removed that writers which were killed"), "{}", run.stderr);
     assert!(!left.exists());
 }
+
+#[test]
+fn without_rules_those_of_the_plan_hold_for_its_tree() {
+    let (env, _) = three();
+    env.write("tree/lifeboat.toml", "[retention]\nkeep_last = 2\n");
+    env.write("else/file", "");
+    for _ in 0..3 {
+        env.ok(["snapshot", &env.arg("else")]);
+    }
+    let plan = ["-c", "tree/lifeboat.toml", "forget"];
+    let run = env.run([&plan[..], &["--dry-run"]].concat());
+    assert_eq!((run.code, left(&env).len()), (0, 6), "{}", run.stderr);
+    assert!(run.stderr.contains(&env.arg("tree/lifeboat.toml")), "{}", run.stderr);
+    assert!(run.stderr.contains("1 snapshot would be forgotten, 2 kept"), "{}", run.stderr);
+    // those of the command line go before
+    let run = env.run([&plan[..], &["--keep-last", "5", "--dry-run"]].concat());
+    assert!(run.stderr.contains("0 snapshots would be forgotten, 6 kept"), "{}", run.stderr);
+    assert!(!run.stderr.contains("[retention]"), "{}", run.stderr);
+    let answer = env.json(plan);
+    assert_eq!(answer["rules_of"], env.arg("tree/lifeboat.toml"));
+    assert_eq!(answer["forgotten"].as_array().unwrap().len(), 1);
+    assert_eq!(left(&env).len(), 5);
+    env.write("tree/lifeboat.toml", "[retention]\n");
+    let run = env.run(plan);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("there is nothing to go by"), "{}", run.stderr);
+}
