@@ -30,7 +30,7 @@ pub type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 pub struct Found {
     /// Languages and tools, such as `Python`.
     pub languages: Vec<&'static str>,
-    /// Paths that need no snapshot.
+    /// Paths that need no snapshot: set-up, or the programs themselves, make them again.
     pub exclude: Vec<&'static str>,
     /// Set-up commands.
     pub setup: Vec<String>,
@@ -323,7 +323,7 @@ fn text(directory: &Path, name: &str) -> String {
 }
 
 fn files(directory: &Path, found: &mut Found) {
-    let skip = ["node_modules", "target", ".venv", "venv", ".git", "__pycache__"];
+    let skip = ["node_modules", "target", ".venv", "venv", ".git", "__pycache__", ".npm", ".pytest_cache"];
     let walk = walkdir::WalkDir::new(directory).max_depth(6).sort_by_file_name().into_iter();
     let walk =
         walk.filter_entry(|entry| entry.depth() == 0 || !skip.iter().any(|name| entry.file_name() == *name));
@@ -405,6 +405,11 @@ pub fn write(name: &str, found: &Found) -> String {
     );
     text.push_str("# what a snapshot can do without: it is made again, or thrown away\n");
     text.push_str(&format!("exclude = {}\n", list(&found.exclude)));
+    if !found.exclude.is_empty() {
+        // else a rollback would stop at each of them: no snapshot holds it
+        text.push_str("# a rollback drops these: what of them must be there for the start, is it made again, or to be kept?\n");
+        text.push_str(&format!("rebuild = {}\n", list(&found.exclude)));
+    }
     text.push_str("# live data that a rollback must not throw away\n");
     text.push_str(if found.logs.is_empty() {
         "# keep_on_rollback = [\"logs/\", \"uploads/\"]\n"

@@ -33,6 +33,8 @@ fn a_python_application_is_found_with_its_database() {
     assert_eq!(plan.database[0].path.as_deref(), Some("data/odd \"name\".db"));
     assert!(plan.check_named("server").is_some());
     assert_eq!(plan.drill.ready, ["server"]);
+    assert!(plan.app.exclude.contains(&"__pycache__/".to_owned()));
+    assert_eq!(plan.app.rebuild, plan.app.exclude, "else no rollback could be");
 }
 
 #[test]

@@ -256,3 +256,21 @@ fn a_step_that_no_command_takes_is_told_with_its_place() {
     let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((&answer["valid"], &answer["problems"][0]["line"]), (&false.into(), &2.into()));
 }
+
+#[test]
+fn a_detected_application_can_be_rolled_back() {
+    let env = TestEnv::new();
+    env.write("app/server.py", "PORT = 8123\n");
+    env.ok(["init", "--plan", "app", "-r", &env.arg("store")]);
+    let in_app = |args: &[&str]| {
+        let mut command = env.command();
+        let output = command.env("LIFEBOAT_REPOSITORY", env.path("store")).args(["-c", "app/lifeboat.toml"]).args(args);
+        let output = output.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(in_app(&["snapshot"]).0, Some(0));
+    env.write("app/__pycache__/server.pyc", "made by Python");
+    env.write("app/server.py", "PORT = 8124\n");
+    let (code, said) = in_app(&["rollback", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+}
