@@ -318,7 +318,8 @@ impl<'a> Run<'a> {
         }
         let (plan, recorded) = (self.subject.plan, &self.subject.snapshot.document.databases);
         let others = plan.database.iter().filter(|database| database.kind != DatabaseKind::Sqlite);
-        let others = others.map(|one| format!("database {}: this version saves only SQLite", one.shown_name()));
+        let others =
+            others.map(|one| format!("database {}: this version saves only SQLite", one.shown_name()));
         self.not_tested.extend(others);
         let paths = plan.sqlite_databases();
         Planned { paths: &paths, root, copy }.note(recorded, &mut self.recorder, self.observer)

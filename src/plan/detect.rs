@@ -44,6 +44,8 @@ pub struct Found {
     pub page: Option<String>,
     /// Files of SQLite.
     pub databases: Vec<String>,
+    /// Where the repository is, if that is to stand in the plan.
+    pub location: Option<String>,
     /// Logs.
     pub logs: Vec<String>,
     /// Variables without which its tools are not found.
@@ -345,15 +347,16 @@ fn is_sqlite(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *MAGIC
 }
 
-/// The text of a first plan for a directory; `variable` tells what the environment says of where tools are (`PATH`, `HOME`,
+/// The text of a first plan for a directory; `location` is its repository, if the plan is to say where it is, and `variable` tells what the environment says of where tools are (`PATH`, `HOME`,
 /// `RUSTUP_HOME`).
-pub fn detect(directory: &Path, variable: Variables<'_>) -> String {
+pub fn detect(directory: &Path, location: Option<&str>, variable: Variables<'_>) -> String {
     let name = directory
         .file_name()
         .map(|name| Name::from(name).shown())
         .unwrap_or_else(|| "application".to_owned());
     let mut found = look(directory);
     found.environment = environment(&found, variable);
+    found.location = location.map(str::to_owned);
     write(&name, &found)
 }
 
@@ -419,7 +422,14 @@ pub fn write(name: &str, found: &Found) -> String {
     if !found.logs.is_empty() {
         text.push_str(&format!("keep_on_rollback = {}\n", list(&found.logs)));
     }
-    text.push_str("\n[repository]\n# location = \"/var/backups/app\"\n\n[retention]\nkeep_daily = 7\nkeep_weekly = 5\nkeep_monthly = 12\n");
+    text.push_str("\n[repository]\n");
+    match &found.location {
+        Some(location) => text.push_str(&format!("location = {}\n", quoted(location))),
+        None => text.push_str("# location = \"/var/backups/app\"\n"),
+    }
+    text.push_str(
+        "\n# what lifeboat forget keeps\n[retention]\nkeep_daily = 7\nkeep_weekly = 5\nkeep_monthly = 12\n",
+    );
     for path in &found.databases {
         text.push_str(&format!("\n[[database]]\nkind = \"sqlite\"\npath = {}\n", quoted(path)));
     }

@@ -8,7 +8,7 @@ fn parse(text: &str) -> Plan {
 #[test]
 fn an_empty_directory_makes_a_plan_that_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
-    let plan = parse(&detect(dir.path(), &|_| None));
+    let plan = parse(&detect(dir.path(), None, &|_| None));
     assert!(plan.drill.tests.is_empty() && plan.drill.server.is_none());
 }
 
@@ -27,7 +27,7 @@ fn a_python_application_is_found_with_its_database() {
     std::fs::create_dir(dir.path().join("data")).unwrap();
     let connection = rusqlite::Connection::open(dir.path().join("data/odd \"name\".db")).unwrap();
     connection.execute_batch("CREATE TABLE t (x)").unwrap();
-    let plan = parse(&detect(dir.path(), &|_| None));
+    let plan = parse(&detect(dir.path(), None, &|_| None));
     assert_eq!(plan.drill.tests[0].to_string(), "./run_tests.sh");
     assert_eq!(plan.drill.server.as_ref().unwrap().to_string(), ".venv/bin/python backend/server.py");
     assert_eq!(plan.database[0].path.as_deref(), Some("data/odd \"name\".db"));
@@ -53,8 +53,8 @@ fn tests_as_functions_are_for_pytest_and_flask_need_not_have_a_first_page() {
     assert_eq!(found.tests, [".venv/bin/python -m pytest"]);
     assert_eq!(found.setup[1], ".venv/bin/pip install -r requirements.txt pytest");
     assert_eq!((found.port, found.page.as_deref()), (Some(5000), Some("/api/health")));
-    let plan = parse(&detect(dir.path(), &|_| None));
-    assert!(detect(dir.path(), &|_| None).contains("http = \"http://127.0.0.1:5000/api/health\""));
+    let plan = parse(&detect(dir.path(), None, &|_| None));
+    assert!(detect(dir.path(), None, &|_| None).contains("http = \"http://127.0.0.1:5000/api/health\""));
     assert_eq!(plan.drill.ready, ["server"]);
     write("requirements.txt", "flask\npytest\n");
     assert_eq!(look(dir.path()).setup[1], ".venv/bin/pip install -r requirements.txt");
@@ -73,7 +73,7 @@ fn a_rust_server_is_built_and_started() {
     let found = look(dir.path());
     assert_eq!(found.setup, ["cargo fetch --locked", "cargo build --release --offline"]);
     assert_eq!((found.server.as_deref(), found.port), (Some("./target/release/shop"), Some(8088)));
-    assert_eq!(parse(&detect(dir.path(), &|_| None)).drill.ready, ["server"]);
+    assert_eq!(parse(&detect(dir.path(), None, &|_| None)).drill.ready, ["server"]);
     write("src/main.rs", "fn main() {}");
     assert_eq!(look(dir.path()).server, None);
 }
@@ -89,7 +89,7 @@ fn node_rust_and_make_are_found() {
     assert_eq!(found.languages, ["Node", "Rust", "Make"]);
     assert_eq!(found.tests, ["npm test", "cargo test --offline"]);
     assert_eq!(found.server.as_deref(), Some("npm start"));
-    parse(&detect(dir.path(), &|_| None));
+    parse(&detect(dir.path(), None, &|_| None));
 }
 
 #[test]

@@ -371,7 +371,9 @@ impl Problem {
             | Self::SignatureInvalid { .. }
             | Self::SignatureTouched { .. }
             | Self::WriterDamaged { .. }
-            | Self::ConfigChanged => "put the object back from another copy of the repository, if there is one; find out who changed it",
+            | Self::ConfigChanged => {
+                "put the object back from another copy of the repository, if there is one; find out who changed it"
+            }
             Self::ManifestDamaged { .. } | Self::SizeDiffers { .. } => {
                 "restore an earlier or later snapshot; report this as a bug"
             }

@@ -22,7 +22,8 @@ use crate::store::{Key, Store};
 /// Make a repository
 ///
 /// The directory must be empty or not exist. The key that signs this host's snapshots is made too, unless
-/// there is one already. With --plan and no repository named, only the plan is written.
+/// there is one already. With --plan and no repository named, only the plan is written; with --plan a repository that is
+/// there already is used as it is. Unless the repository is named by the environment, the plan says where it is.
 #[derive(clap::Args)]
 pub struct InitArgs {
     /// Also write a first plan for the application in this directory, from what is found there
@@ -35,7 +36,7 @@ pub struct InitArgs {
 /// # Errors
 /// If there is a repository already, or none can be made.
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
-    let planned = args.plan.as_deref().map(first_plan).transpose()?;
+    let planned = args.plan.as_deref().map(|directory| first_plan(directory, context)).transpose()?;
     let is_named = context.location_source().is_some()
         || context.load_plan().is_ok_and(|plan| plan.repository.location.is_some());
     if let (Some((path, text)), false) = (&planned, is_named) {
@@ -51,6 +52,9 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
     let location = context.location()?;
     let shown_location = Name::from(location.as_os_str()).shown();
     if LocalStore::open(&location).size(&Key::repository()).is_ok() {
+        if let Some((path, text)) = &planned {
+            return beside(&location, path, text, context);
+        }
         return Err(CommandError::new(Exit::Failed, format!("{shown_location} is a repository already"))
             .next("use it as it is, or name another directory"));
     }
@@ -90,8 +94,50 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
+// The plan for a repository that is there already.
+fn beside(location: &Path, path: &Path, text: &str, context: &Context) -> Result<Exit, CommandError> {
+    // what cannot be opened is not used
+    let repo = context.open_repo()?;
+    write_plan(path, text, context)?;
+    let location = Name::from(location.as_os_str());
+    if context.json() {
+        context.document(&object! {
+            "id": repo.config().id,
+            "location": location,
+            "plan": Name::from(path.as_os_str()),
+        })?;
+    } else {
+        context.say(format!("the repository at {} is used as it is", location.shown()));
+    }
+    Ok(Exit::Done)
+}
+
+// Where the repository is, as the plan says it: not where the environment does, which goes before the plan.
+fn location_for_plan(directory: &Path, context: &Context) -> Result<Option<String>, CommandError> {
+    let is_named = context.location_source().is_some()
+        || context.load_plan().is_ok_and(|plan| plan.repository.location.is_some());
+    if !is_named {
+        return Ok(None);
+    }
+    let location = context.location()?;
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if location.starts_with(directory) || real(&location).starts_with(real(directory)) {
+        let text = format!(
+            "the repository {} would lie in the application's tree: whatever takes the tree takes it too",
+            Name::from(location.as_os_str()).shown()
+        );
+        return Err(CommandError::usage(text).next("name a directory outside of the application's"));
+    }
+    if context.location_source().is_some_and(|(_, source)| source != "--repo") {
+        context.say(format!("the plan does not say where the repository is: {} does", env::REPOSITORY));
+        return Ok(None);
+    }
+    // a name that is not UTF-8 cannot stand in a plan
+    Ok(location.to_str().map(str::to_owned))
+}
+
 // Looked at before anything is made.
-fn first_plan(directory: &Path) -> Result<(PathBuf, String), CommandError> {
+fn first_plan(directory: &Path, context: &Context) -> Result<(PathBuf, String), CommandError> {
     let directory = absolute(directory)?;
     let path = directory.join(plan::FILE);
     let shown = |path: &Path| Name::from(path.as_os_str()).shown();
@@ -105,7 +151,8 @@ fn first_plan(directory: &Path) -> Result<(PathBuf, String), CommandError> {
             CommandError::new(Exit::Failed, text).next("leave out --plan; lifeboat validate checks it")
         );
     }
-    Ok((path, plan::detect(&directory, &env::variable)))
+    let location = location_for_plan(&directory, context)?;
+    Ok((path, plan::detect(&directory, location.as_deref(), &env::variable)))
 }
 
 fn write_plan(path: &Path, text: &str, context: &Context) -> Result<(), CommandError> {

@@ -169,7 +169,7 @@ fn plan(root: &Path) -> Result<Option<Plan>, CommandError> {
     if !root.is_dir() {
         return Ok(None);
     }
-    let plan = Plan::parse(&plan::detect(root, &env::variable), &file)?;
+    let plan = Plan::parse(&plan::detect(root, None, &env::variable), &file)?;
     let runs = plan.drill.server.is_some() || !plan.drill.tests.is_empty();
     Ok(runs.then_some(plan))
 }
@@ -275,7 +275,7 @@ impl Trial<'_> {
         place: &Path,
     ) -> Result<(Evidence, Option<Score>), CommandError> {
         let text = std::fs::read(plan.file())
-            .unwrap_or_else(|_| plan::detect(&self.root, &env::variable).into_bytes());
+            .unwrap_or_else(|_| plan::detect(&self.root, None, &env::variable).into_bytes());
         let subject = Subject {
             repo,
             snapshot,

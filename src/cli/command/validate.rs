@@ -72,7 +72,11 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
     context.print(&format!(
         "{} is a {} for {}: {}, {}, {}\n",
         file.shown(),
-        if warnings.is_empty() { "good plan".to_owned() } else { format!("plan with {}", count(warnings.len(), "warning")) },
+        if warnings.is_empty() {
+            "good plan".to_owned()
+        } else {
+            format!("plan with {}", count(warnings.len(), "warning"))
+        },
         shown(plan.name().as_bytes()),
         count(plan.check.len(), "check"),
         count(plan.database.len(), "database"),
@@ -95,13 +99,20 @@ fn with_good_steps(plan: Plan) -> Result<Plan, PlanError> {
             let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
             problems.push(Problem {
                 place: plan.place(&format!("{path}[{i}]")),
-                message: format!("the step `{}` cannot be run: {what}", shown(step.operation.to_string().as_bytes())),
+                message: format!(
+                    "the step `{}` cannot be run: {what}",
+                    shown(step.operation.to_string().as_bytes())
+                ),
                 hint: Some(format!("lifeboat {} --help lists what there is", words[0])),
             });
         }
     }
     problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
-    if problems.is_empty() { Ok(plan) } else { Err(PlanError::Wrong { path: plan.file().to_owned(), problems }) }
+    if problems.is_empty() {
+        Ok(plan)
+    } else {
+        Err(PlanError::Wrong { path: plan.file().to_owned(), problems })
+    }
 }
 
 // What the parser says if it does not take these words.
@@ -153,8 +164,9 @@ fn look(plan: &Plan) -> Found {
     if !plan.repository.replicas.is_empty() {
         found.warnings.push(Problem {
             place: plan.place("repository.replicas"),
-            message: "this version does not copy snapshots to replicas: it only compares them, in lifeboat status"
-                .to_owned(),
+            message:
+                "this version does not copy snapshots to replicas: it only compares them, in lifeboat status"
+                    .to_owned(),
             hint: Some("copy the repository after each snapshot by other means, such as rsync -a".to_owned()),
         });
     }
@@ -174,7 +186,8 @@ fn databases(plan: &Plan, found: &mut Found) {
         };
         if database.kind != DatabaseKind::Sqlite {
             let message = format!("this version cannot save {}", database.shown_name());
-            let message = format!("{message}, and takes no snapshot by this plan: it saves files and SQLite databases");
+            let message =
+                format!("{message}, and takes no snapshot by this plan: it saves files and SQLite databases");
             found.warnings.push(warning("kind", message, DUMP));
             continue;
         }

@@ -76,3 +76,46 @@ fn doctor_finds_what_is_wrong() {
     assert_eq!(verdict(&answer, "permissions"), "fail");
     assert_eq!(verdict(&answer, "writer key"), "fail");
 }
+
+#[test]
+fn with_a_plan_a_repository_that_is_there_is_used_as_it_is() {
+    let env = TestEnv::new();
+    env.write("app/server.py", "PORT = 8123\n");
+    let before = fs::read(env.path("repo/repository.json")).unwrap();
+    let run = env.run(["init", "--plan", "app"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    check!(env, run.stderr, @r"
+    the plan does not say where the repository is: LIFEBOAT_REPOSITORY does
+    wrote [DIR]/app/lifeboat.toml: look through it
+    the repository at [DIR]/repo is used as it is
+    ");
+    assert_eq!(fs::read(env.path("repo/repository.json")).unwrap(), before);
+    assert!(fs::read_to_string(env.path("app/lifeboat.toml")).unwrap().contains("\n# location = "));
+    env.write("more/server.py", "PORT = 8123\n");
+    let answer = env.json(["init", "--plan", "more"]);
+    assert_eq!(answer["plan"], env.arg("more/lifeboat.toml"));
+}
+
+#[test]
+fn a_repository_that_is_named_stands_in_the_plan_and_not_in_the_tree() {
+    let env = TestEnv::empty();
+    env.write("app/server.py", "PORT = 8123\n");
+    let init = |repository: &str| {
+        let mut command = env.command();
+        command.env_remove("LIFEBOAT_REPOSITORY").args(["init", "--plan", "app", "-r", repository]);
+        let done = command.output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = init("app/backups");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("would lie in the application's tree"), "{said}");
+    assert!(!env.path("app/backups").exists() && !env.path("app/lifeboat.toml").exists());
+    let (code, said) = init("store");
+    assert_eq!(code, Some(0), "{said}");
+    let text = fs::read_to_string(env.path("app/lifeboat.toml")).unwrap();
+    assert!(text.contains(&format!("\nlocation = \"{}\"\n", env.arg("store"))), "{text}");
+    let mut command = env.command();
+    let done =
+        command.env_remove("LIFEBOAT_REPOSITORY").current_dir(env.path("app")).arg("snapshot").output();
+    assert!(done.unwrap().status.success());
+}

@@ -264,7 +264,10 @@ fn a_detected_application_can_be_rolled_back() {
     env.ok(["init", "--plan", "app", "-r", &env.arg("store")]);
     let in_app = |args: &[&str]| {
         let mut command = env.command();
-        let output = command.env("LIFEBOAT_REPOSITORY", env.path("store")).args(["-c", "app/lifeboat.toml"]).args(args);
+        let output = command
+            .env("LIFEBOAT_REPOSITORY", env.path("store"))
+            .args(["-c", "app/lifeboat.toml"])
+            .args(args);
         let output = output.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
