@@ -72,10 +72,9 @@ pub fn run(args: &ValidateArgs, context: &Context) -> Result<Exit, CommandError>
     context.print(&format!(
         "{} is a {} for {}: {}, {}, {}\n",
         file.shown(),
-        if warnings.is_empty() {
-            "good plan".to_owned()
-        } else {
-            format!("plan with {}", count(warnings.len(), "warning"))
+        match warnings.len() + missing.len() {
+            0 => "good plan".to_owned(),
+            some => format!("plan with {}", count(some, "warning")),
         },
         shown(plan.name().as_bytes()),
         count(plan.check.len(), "check"),

@@ -220,6 +220,7 @@ fn what_no_snapshot_will_hold_is_a_warning() {
     assert_eq!(answer["warnings"][0]["line"], 5);
     let (run, answer) = validate(&sqlite("none.db"));
     assert!(run.stderr.contains("warning[not-here]: database[0].path: "), "{}", run.stderr);
+    assert!(run.stdout.contains("is a plan with 1 warning for app"), "{}", run.stdout);
     assert_eq!(answer["not_here"].as_array().unwrap().len(), 1);
 }
 
