@@ -30,8 +30,10 @@ pub type Variables<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 pub struct Found {
     /// Languages and tools, such as `Python`.
     pub languages: Vec<&'static str>,
-    /// Paths that need no snapshot: set-up, or the programs themselves, make them again.
+    /// Paths that need no snapshot: the programs themselves make them again.
     pub exclude: Vec<&'static str>,
+    /// Paths that need no snapshot either: what set-up installs or builds.
+    pub installed: Vec<&'static str>,
     /// Set-up commands.
     pub setup: Vec<String>,
     /// Test commands.
@@ -88,7 +90,8 @@ fn python(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
         return;
     }
     found.languages.push("Python");
-    found.exclude.extend(["__pycache__/", ".venv/", "venv/", ".pytest_cache/"]);
+    found.exclude.extend(["__pycache__/", ".pytest_cache/"]);
+    found.installed.extend([".venv/", "venv/"]);
     let (is_django, is_pytest) = (has("manage.py"), is_pytest(directory, has));
     let project = project(directory);
     let mut packages = Vec::new();
@@ -205,7 +208,7 @@ fn rust(directory: &Path, has: &dyn Fn(&str) -> bool, found: &mut Found) {
         return;
     }
     found.languages.push("Rust");
-    found.exclude.push("target/");
+    found.installed.push("target/");
     let locked = if has("Cargo.lock") { " --locked" } else { "" };
     found.setup.push(format!("cargo fetch{locked}"));
     found.setup.push("cargo build --release --offline".to_owned());
@@ -231,7 +234,8 @@ fn is_bare(directory: &Path, file: &str) -> bool {
 fn node(directory: &Path, found: &mut Found) {
     let Ok(package) = serde_json::from_str::<Value>(&text(directory, "package.json")) else { return };
     found.languages.push("Node");
-    found.exclude.extend(["node_modules/", ".npm/"]);
+    found.exclude.push(".npm/");
+    found.installed.push("node_modules/");
     let lock = directory.join("package-lock.json").is_file();
     found.setup.push(if lock { "npm ci" } else { "npm install" }.to_owned());
     let script = |name: &str| package.get("scripts")?.get(name)?.as_str().filter(|text| !text.is_empty());
@@ -407,20 +411,22 @@ pub fn write(name: &str, found: &Found) -> String {
         quoted(name)
     );
     text.push_str("# what a snapshot can do without: it is made again, or thrown away\n");
-    text.push_str(&format!("exclude = {}\n", list(&found.exclude)));
+    let excluded: Vec<_> = found.exclude.iter().chain(&found.installed).copied().collect();
+    text.push_str(&format!("exclude = {}\n", list(&excluded)));
+    // a rollback would stop at what no snapshot holds and nobody speaks of
     if !found.exclude.is_empty() {
-        // else a rollback would stop at each of them: no snapshot holds it
-        text.push_str("# a rollback drops these: what of them must be there for the start, is it made again, or to be kept?\n");
+        text.push_str("# a rollback drops these, and the programs make them again\n");
         text.push_str(&format!("rebuild = {}\n", list(&found.exclude)));
     }
     text.push_str("# live data that a rollback must not throw away\n");
-    text.push_str(if found.logs.is_empty() {
-        "# keep_on_rollback = [\"logs/\", \"uploads/\"]\n"
+    if !found.installed.is_empty() {
+        text.push_str("# and what set-up installs or builds, which stays as a change left it: have it in the snapshot instead (out of exclude) and it goes back too?\n");
+    }
+    let kept: Vec<_> = found.installed.iter().copied().chain(found.logs.iter().map(String::as_str)).collect();
+    if kept.is_empty() {
+        text.push_str("# keep_on_rollback = [\"logs/\", \"uploads/\"]\n");
     } else {
-        ""
-    });
-    if !found.logs.is_empty() {
-        text.push_str(&format!("keep_on_rollback = {}\n", list(&found.logs)));
+        text.push_str(&format!("keep_on_rollback = {}\n", list(&kept)));
     }
     text.push_str("\n[repository]\n");
     match &found.location {

@@ -34,7 +34,10 @@ fn a_python_application_is_found_with_its_database() {
     assert!(plan.check_named("server").is_some());
     assert_eq!(plan.drill.ready, ["server"]);
     assert!(plan.app.exclude.contains(&"__pycache__/".to_owned()));
-    assert_eq!(plan.app.rebuild, plan.app.exclude, "else no rollback could be");
+    let is_spoken_of =
+        |path: &String| plan.app.rebuild.contains(path) || plan.app.keep_on_rollback.contains(path);
+    assert!(plan.app.exclude.iter().all(is_spoken_of), "else no rollback could be");
+    assert!(plan.app.keep_on_rollback.contains(&".venv/".to_owned()), "the service needs it to start");
 }
 
 #[test]
