@@ -211,6 +211,7 @@ fn search(
                     Err(error) => {
                         answer.note(id, error)?;
                         is_whole = false;
+                        reader.leave_chunk();
                         continue;
                     }
                 };

@@ -48,11 +48,35 @@ impl Drop for Copying {
 /// Closes a descriptor of what may be a database: at once, or when no copy of it is being made any more.
 pub fn close(fd: impl Into<OwnedFd>) {
     let fd = fd.into();
-    // nobody may begin a copy between the look and the end of the descriptor
     let mut all = copied();
     let inode = rustix::fs::fstat(&fd).map(|found| (found.st_dev, found.st_ino));
-    if let Some(this) = inode.ok().and_then(|inode| all.get_mut(&inode)) {
-        this.waiting.push(fd);
+    match inode.ok().and_then(|inode| all.get_mut(&inode)) {
+        Some(this) => this.waiting.push(fd),
+        // before anybody can begin a copy: `all` is held
+        None => drop(fd),
+    }
+}
+
+/// A descriptor of what may be a database, which is closed by [`close`].
+pub struct Guest(Option<OwnedFd>);
+
+impl Guest {
+    /// It, from now on.
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(Some(fd))
+    }
+
+    /// The descriptor; none is never seen.
+    pub fn get(&self) -> Option<&OwnedFd> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            close(fd);
+        }
     }
 }
 

@@ -186,7 +186,8 @@ fn copy_once(
     let mut file = open_file(path)?;
     copy_bytes(&mut file, &mut File::create_new(to)?, interrupted)?;
     let held = state(path)? == locked;
-    drop((file, source));
+    locks::close(file);
+    drop(source);
     if !held {
         return Ok(None);
     }

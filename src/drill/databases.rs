@@ -162,10 +162,14 @@ fn leads_to(path: &Path, root: &Path, copy: &Path) -> Option<PathBuf> {
         let named = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
         named.map(|part| part.as_os_str().to_owned()).collect()
     };
-    let below = path.strip_prefix(root).map(Path::to_owned);
-    let below =
-        below.or_else(|_| path.strip_prefix(root.canonicalize().unwrap_or_default()).map(Path::to_owned));
-    let mut rest = VecDeque::from(parts(&below.ok()?));
+    let real = root.canonicalize().ok();
+    let below = |path: &Path| {
+        let by_real = || path.strip_prefix(real.as_ref()?).ok();
+        path.strip_prefix(root).ok().or_else(by_real).map(Path::to_owned)
+    };
+    // a link on the way to the tree is the host's
+    let by_parent = || below(&path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let mut rest = VecDeque::from(parts(&below(path).or_else(by_parent)?));
     let (mut at, mut links) = (PathBuf::new(), 0);
     while let Some(part) = rest.pop_front() {
         if part == ".." {
@@ -185,7 +189,7 @@ fn leads_to(path: &Path, root: &Path, copy: &Path) -> Option<PathBuf> {
         }
         let to = if to.is_absolute() {
             at = PathBuf::new();
-            to.strip_prefix(root).ok()?.to_owned()
+            below(&to)?
         } else {
             to
         };

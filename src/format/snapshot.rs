@@ -153,6 +153,9 @@ pub struct Database {
     pub uncounted: u64,
 }
 
+/// The code of a problem: a database that the plan names is not in the snapshot as a database. Everything else may be.
+pub const UNSAVED: &str = "database-not-saved";
+
 /// Something that could not be read or kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceProblem {
@@ -204,6 +207,21 @@ impl Document {
     /// True if something of the source is not in it, or not as it was.
     pub fn is_partial(&self) -> bool {
         self.statistics.skipped > 0 || self.statistics.torn > 0
+    }
+
+    /// Databases that a plan named and that are not in it.
+    pub fn unsaved(&self) -> impl Iterator<Item = &SourceProblem> {
+        self.problems.iter().filter(|problem| problem.code == UNSAVED)
+    }
+
+    /// How many entries of the source could not be read.
+    pub fn unread(&self) -> u64 {
+        self.statistics.skipped.saturating_sub(self.unsaved().count() as u64)
+    }
+
+    /// True if everything of its roots is in it, as it was: all that [`Self::is_partial`] may mean is a database elsewhere.
+    pub fn holds_its_roots(&self) -> bool {
+        self.unread() == 0 && self.statistics.torn == 0
     }
 }
 

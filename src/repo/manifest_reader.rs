@@ -115,6 +115,11 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
         }
     }
 
+    /// Steps over what is left of the chunk that the last line lay in, or that could not be read.
+    pub fn leave_chunk(&mut self) {
+        self.at = self.end;
+    }
+
     /// The chunk that the current line lies in.
     pub fn chunk(&self) -> Option<&ChunkRef> {
         self.current.as_ref()

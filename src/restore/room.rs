@@ -68,7 +68,8 @@ impl<'o> Run<'o, '_> {
             self.shared.collector.problem(&path, "directory-in-the-way", in_the_way());
             return Ok(false);
         }
-        if clears {
+        // an empty one makes room whatever is asked for
+        if clears && entries > 0 {
             self.cleared += entries + 1;
         }
         if self.options.dry_run {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::base::Name;
 use crate::format::manifest::{ROOT, Type};
-use crate::format::snapshot::{Document, MAX_PROBLEMS, Root};
+use crate::format::snapshot::{Document, MAX_PROBLEMS, Root, UNSAVED};
 use crate::tree::exclude::{self, Excludes};
 use crate::tree::walk::{Visit, join};
 
@@ -59,7 +59,8 @@ impl LeftOut {
                 statistics.skipped
             ));
         }
-        let unread = document.problems.iter().map(|problem| problem.path.clone()).collect();
+        let unread = document.problems.iter().filter(|problem| problem.code != UNSAVED);
+        let unread = unread.map(|problem| problem.path.clone()).collect();
         let mut left_out = Self { root: root.path.0.clone(), unread, ..Self::default() };
         let Some(excludes) = &document.excludes else { return Ok(left_out) };
         let options = exclude::Options {

@@ -62,7 +62,7 @@ pub fn choose(subject: &Subject<'_>, goal: Goal) -> Result<Chosen, RollbackError
     let host = crate::sys::host::host_name();
     let mut ours: Vec<(&Snapshot, Placement)> = snapshots
         .iter()
-        .filter(|s| s.document.host == host && !s.forgotten && !s.document.is_partial())
+        .filter(|s| s.document.host == host && !s.forgotten && s.document.holds_its_roots())
         .filter(|s| !s.document.tags.iter().any(|tag| tag.0 == SAFETY_TAG.as_bytes()))
         .filter_map(|s| Some((s, place(s)?)))
         .collect();
@@ -75,6 +75,19 @@ pub fn choose(subject: &Subject<'_>, goal: Goal) -> Result<Chosen, RollbackError
     };
     let why = "the newest".to_owned();
     let mut notes = Vec::new();
+    let is_passed_over = |s: &&Snapshot| {
+        let document = &s.document;
+        document.host == host
+            && document.sequence > newest.0.document.sequence
+            && !s.forgotten
+            && !document.holds_its_roots()
+            && place(s).is_some()
+    };
+    let passed_over = snapshots.iter().filter(is_passed_over).count() as u64;
+    if passed_over > 0 {
+        let snapshots = size::plural(passed_over, "newer snapshot");
+        notes.push(format!("{snapshots} passed over: not whole; lifeboat show names what is missing"));
+    }
     if went_to(&runs, subject) == Some(newest.0.id) {
         // the same again: nobody goes further back than was said
         notes.push("the last rollback went there too; name an older one to go further back".to_owned());

@@ -2,10 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::choose::Chosen;
@@ -255,8 +257,12 @@ impl<'r> Sorter<'r> {
     }
 
     fn was_left_out_as_cache(&self, path: &[u8], is_dir: bool) -> bool {
-        let tag = self.root.join(OsStr::from_bytes(path)).join(exclude::CACHE_TAG);
-        is_dir && self.left_out.as_ref().is_some_and(|left_out| left_out.caches) && tag.is_file()
+        if !is_dir || !self.left_out.as_ref().is_some_and(|left_out| left_out.caches) {
+            return false;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(self.root.join(OsStr::from_bytes(path)), flags, Mode::empty());
+        dir.is_ok_and(|dir| exclude::is_cache_dir(dir.as_fd()))
     }
 
     /// Whose a path below the tree is; `None` if it is the snapshot's. What lies in a directory that is somebody's is too.

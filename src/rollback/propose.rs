@@ -55,7 +55,7 @@ pub fn to_snapshot(
     };
     // one waits for the disk and the other computes; only one of them shows how far it is
     let (compared, verified) = std::thread::scope(|scope| {
-        let verified = scope.spawn(|| unsound(subject, &chosen, &Silent(observer)));
+        let verified = scope.spawn(|| unsound(subject, &chosen, options, &Silent(observer)));
         let compared = compare(subject, &chosen, &rules, observer, &mut list);
         (compared, verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
@@ -219,18 +219,26 @@ fn spoiled(subject: &Subject<'_>, kept: &Kept, classes: &Classes) -> Result<usiz
 fn unsound(
     subject: &Subject<'_>,
     chosen: &Chosen,
+    options: &Options,
     observer: &dyn Observer,
 ) -> Result<Vec<Obstacle>, RollbackError> {
     let id = chosen.snapshot.id;
     let mut found = Vec::new();
-    let statistics = &chosen.snapshot.document.statistics;
-    if chosen.snapshot.document.is_partial() {
+    let document = &chosen.snapshot.document;
+    let unsaved = document.unsaved().filter(|_| !options.keep_databases);
+    found.extend(unsaved.map(|problem| {
+        obstacle(
+            format!("the snapshot {} does not hold the database {} of the plan", id.short(), problem.path),
+            "give --keep-databases to leave databases as they are, or choose another snapshot",
+        )
+    }));
+    if !document.holds_its_roots() {
         found.push(obstacle(
             format!(
                 "the snapshot {} is not whole: {} could not be read and {} never held still",
                 id.short(),
-                statistics.skipped,
-                statistics.torn
+                document.unread(),
+                document.statistics.torn
             ),
             "choose another snapshot; lifeboat show names what is missing",
         ));

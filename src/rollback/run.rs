@@ -319,9 +319,7 @@ impl<'a> Run<'a> {
     }
 
     fn rewrite(&self, chosen: &Chosen) -> Result<(), String> {
-        let root = self.root();
-        let dropped = Classes::of(&root, &self.journal.rules).map_err(|e| causes(&e))?.dropped;
-        let selection = Selection::sparing(self.journal.carried.iter().chain(&dropped));
+        let selection = Selection::sparing(&self.journal.carried);
         let observer = self.resolute.clone();
         build::in_place(self.subject, chosen, selection, &self.journal.rules, &observer)
             .map_err(|e| causes(&e))
@@ -452,7 +450,8 @@ impl<'a> Run<'a> {
     }
 
     fn drop_old(&self, old: &Kept) -> Result<(), RollbackError> {
-        if old.is_there() {
+        // one whose removal was cut off is not there for an undo, and there all the same
+        if old.going || old.is_there() {
             clear(Path::new(old.path.as_os_str()))?;
         }
         match &old.linked {
@@ -481,6 +480,10 @@ impl<'a> Run<'a> {
     pub fn back(mut self, why: String) -> Outcome {
         self.phase("back", true);
         self.journal.why = Some(why.clone());
+        // on the way back an application that is down is a failure, whatever was accepted on the way there
+        self.journal.accept_unhealthy = false;
+        let service = Service::of(self.subject.plan);
+        self.service = service.map(|service| service.remembering(self.subject.state.clone()));
         // what is not written down is found out by the inodes
         let _ = self.journal.enter(Stage::Reverting, self.subject.state);
         match self.undo_steps() {

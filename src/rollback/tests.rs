@@ -389,6 +389,48 @@ fn a_database_that_stays_may_lie_behind_a_link_of_the_tree() {
     assert_eq!(count(), 3);
 }
 
+#[test]
+fn a_database_that_no_snapshot_holds_stops_it_unless_databases_stay() {
+    let mut world = World::new(false);
+    let plan = world.root().join("lifeboat.toml");
+    let database = world.root().with_file_name("far.db");
+    rusqlite::Connection::open(&database).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    fs::write(&plan, format!("{PLAN}[[database]]\nkind = \"sqlite\"\npath = \"../far.db\"\n")).unwrap();
+    world.plan = Plan::load(&plan).unwrap();
+    let to = save(&world.subject(), "good", "for a test", &Quiet).unwrap();
+    assert!(world.repo.document(to).unwrap().is_partial());
+    world.change(0);
+    let options = world.options(Goal::Previous, Way::Exchange);
+    let proposal = propose(&world.subject(), &options, &Quiet).unwrap();
+    assert_eq!(proposal.snapshot, Some(to), "an older one is not taken instead");
+    let why: Vec<_> = proposal.obstacles().iter().map(|obstacle| obstacle.what.as_str()).collect();
+    assert!(why.iter().any(|why| why.contains("far.db")), "{why:?}");
+    assert_eq!(world.go(&Options { keep_databases: true, ..options }), Ended::Done);
+    assert_eq!(fs::read_to_string(world.root().join("code/2")).unwrap(), "one 2");
+}
+
+// found by review: the application was down, and the status said that all was as before
+#[test]
+fn on_the_way_back_nothing_unhealthy_is_accepted() {
+    let world = World::new(true);
+    let options =
+        Options { accept_unhealthy: true, ..world.options(Goal::Snapshot(world.to), Way::Exchange) };
+    let (done, seen) = crash_after(1000, || world.go(&options));
+    assert_eq!(done, Some(Ended::Done));
+    let exchange = seen.iter().position(|moment| *moment == "before the exchange").unwrap();
+    let (done, seen) = crash_after(exchange, || world.go(&options));
+    assert!(done.is_none(), "{seen:?}");
+    let start = world.root().join("start.sh");
+    let text = fs::read_to_string(&start).unwrap();
+    fs::write(&start, "exit 3\n").unwrap();
+    let ended = unlocked(|| resume(&world.subject(), Direction::Revert, &Quiet)).ended;
+    assert!(matches!(ended, Ended::Broken { .. }), "{ended:?}");
+    fs::write(&start, text).unwrap();
+    let ended = unlocked(|| resume(&world.subject(), Direction::Revert, &Quiet)).ended;
+    assert!(matches!(ended, Ended::Reverted { .. }), "{ended:?}");
+    assert!(world.is_well());
+}
+
 // The plan may have other rules by now than the snapshot was taken with.
 #[test]
 fn what_the_snapshot_was_told_to_leave_out_stops_it() {

@@ -119,9 +119,14 @@ impl Place {
     /// Refuses a file that has other names: who may name a file here could make it one that is not theirs. `known` of them are
     /// no reason, nor is the one in the tree that was put aside.
     pub fn refuse_links(&self, log: &Log, known: u64, aside: Option<Aside<'_>>) -> Result<(), RotateError> {
-        let count = log.file.metadata().map_err(self.failed("examine", &self.name))?.nlink();
+        let names = || Ok(log.file.metadata().map_err(self.failed("examine", &self.name))?.nlink());
+        let count = names()?;
         let strange = count.saturating_sub(1 + known);
-        if strange == 0 || (strange == 1 && aside.is_some_and(|aside| self.is_in(log, aside))) {
+        if strange == 0 {
+            return Ok(());
+        }
+        // counted again: the name may have been made there for this look, besides another
+        if strange == 1 && aside.is_some_and(|aside| self.is_in(log, aside)) && names()? == count {
             return Ok(());
         }
         Err(RotateError::Unsafe {

@@ -10,7 +10,7 @@ use super::content::{ContentError, ContentWriter, FileSource};
 use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::base::time::Clock;
-use crate::database::locks;
+use crate::database::locks::{self, Guest};
 use crate::database::sqlite::{self, SqliteError};
 use crate::format::manifest::{Entry, Type};
 use crate::format::snapshot::Database;
@@ -59,8 +59,11 @@ impl<'o> Databases<'o> {
     ) -> Result<Option<Copied>, RepoError> {
         // whatever is wrong with the file itself is met again, and told, by whoever reads it
         let Ok(fd) = open_in(dir.as_fd(), name, OFlags::RDONLY) else { return Ok(None) };
+        // another name of the same database may be copied beside this one
+        let guest = Guest::new(fd);
+        let Some(fd) = guest.get() else { return Ok(None) };
         let Ok(before) = LiveStat::of(fd.as_fd()) else { return Ok(None) };
-        if !is_database(&fd, &before) {
+        if !is_database(fd, &before) {
             return Ok(None);
         }
         let path = match sqlite::path_in(dir.as_fd(), name) {
@@ -97,7 +100,7 @@ impl<'o> Databases<'o> {
             tables: copy.facts.tables,
             uncounted: copy.facts.uncounted,
         };
-        match store(&fd, before, &copy.file, content) {
+        match store(fd, before, &copy.file, content) {
             Ok(mut entry) => {
                 // what the entry says of the file is true of its content only if it held still
                 entry.exact = copy.exact && LiveStat::of(fd.as_fd()).is_ok_and(|now| now.same_as(&before));

@@ -30,7 +30,7 @@ use crate::repo::RepoError;
 use crate::tree::exclude;
 
 pub use changes::{shows_after, trusted_before};
-pub use planned::{UNSAVED, Unsaved, unsaved};
+pub use planned::{Unsaved, unsaved};
 pub use take::take;
 
 /// What to save, and how.

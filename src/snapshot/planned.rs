@@ -12,10 +12,8 @@ use super::{Options, SnapshotError};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
 use crate::database::sqlite;
+use crate::format::snapshot::UNSAVED;
 use crate::tree::exclude::{ExcludeError, Excludes};
-
-/// The code of a problem: a database that the plan names is not in the snapshot as a database.
-pub const UNSAVED: &str = "database-not-saved";
 
 /// Why a database is not saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
