@@ -299,11 +299,16 @@ impl<'a> Run<'a> {
         self.journal.enter(Stage::Exchanging, state).map_err(|e| e.to_string())?;
         let (root, beside) = (self.root(), self.beside());
         let done = carry(&root, &beside, &self.journal.carried)
-            .and_then(|()| settle_names(&beside))
+            .and_then(|()| self.settle_names())
             .and_then(|()| exchange(&root, &beside));
         let done = done.map_err(|error| causes(&error));
         self.note_step("carry live data over and exchange the trees", began, done.as_ref().err().cloned());
         done
+    }
+
+    // Without live data nothing got a name since the new tree was made durable.
+    fn settle_names(&self) -> Result<(), RollbackError> {
+        if self.journal.carried.is_empty() { Ok(()) } else { settle_names(&self.beside()) }
     }
 
     // Notes what of the live tree stays as it is, besides what was noted before.
@@ -542,7 +547,7 @@ impl<'a> Run<'a> {
                     ));
                 }
                 let done = carry(&root, &beside, &self.journal.carried)
-                    .and_then(|()| settle_names(&beside))
+                    .and_then(|()| self.settle_names())
                     .and_then(|()| exchange(&root, &beside))
                     .map_err(|error| causes(&error));
                 self.note_step("exchange the trees back", began, done.as_ref().err().cloned());
