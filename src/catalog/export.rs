@@ -115,7 +115,7 @@ impl Archive<'_, '_> {
     fn add_part(&mut self, manifests: &mut ChunkReader<'_>, part: &Part<'_>) -> Result<bool> {
         let root = &part.root.path.0;
         let mut reader = match ManifestReader::starting_at(manifests, &part.root.manifest, &part.top) {
-            Err(e) if is_damage(&e) => {
+            Err(e) if e.is_unreadable() => {
                 self.lose(&absolute(root, &part.top), &e);
                 return Ok(true);
             }
@@ -138,7 +138,7 @@ impl Archive<'_, '_> {
                     }
                 }
                 // one bad line or stretch does not stop the others
-                Err(e) if is_damage(&e) => {
+                Err(e) if e.is_unreadable() => {
                     found = true;
                     let from = reader.lost_from().filter(|from| compare_entries(from, &part.top).is_gt());
                     self.lose(&absolute(root, from.unwrap_or(&part.top)), &e);
@@ -194,7 +194,7 @@ impl Archive<'_, '_> {
         let has_content = entry.stat.kind == Type::File && link.is_none();
         // before the header is written, which promises the whole content
         if has_content && let Err(e) = self.prove(entry) {
-            return if is_damage(&e) { Ok(Added::Damaged(e)) } else { Err(e) };
+            return if e.is_unreadable() { Ok(Added::Damaged(e)) } else { Err(e) };
         }
         self.outcome.flags += u64::from(!entry.flags.is_empty());
         let member = Member { path: name, entry, link: link.as_deref() };
@@ -230,8 +230,4 @@ enum Added {
     // so many bytes of content
     Whole(u64),
     Damaged(RepoError),
-}
-
-fn is_damage(error: &RepoError) -> bool {
-    error.is_damage() || matches!(error, RepoError::Format(_))
 }

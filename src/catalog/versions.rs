@@ -52,7 +52,7 @@ pub struct Answer {
 impl Answer {
     // Notes damage, which stops nothing.
     fn note(&mut self, id: SnapshotId, error: RepoError) -> Result<()> {
-        if !error.is_damage() && !matches!(error, RepoError::Format(_)) {
+        if !error.is_unreadable() {
             return Err(error);
         }
         if self.unread.last().is_none_or(|(last, _)| *last != id) {

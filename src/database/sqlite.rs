@@ -103,9 +103,17 @@ pub fn owner_of(name: &[u8]) -> Option<&[u8]> {
     SIDE_FILES.iter().find_map(|suffix| name.strip_suffix(*suffix)).filter(|name| !name.is_empty())
 }
 
-/// True if a file of this size and beginning is a database.
-pub fn is_database(size: u64, beginning: &[u8]) -> bool {
-    size >= PAGE && size.is_multiple_of(PAGE) && beginning.starts_with(MAGIC)
+/// True if an open regular file of this size is a database.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_database(file: impl AsFd, size: u64) -> io::Result<bool> {
+    if size < PAGE || !size.is_multiple_of(PAGE) {
+        return Ok(false);
+    }
+    let mut beginning = [0; MAGIC.len()];
+    let read = rustix::io::pread(file, &mut beginning, 0)?;
+    Ok(beginning[..read] == MAGIC[..])
 }
 
 /// When the log or journal of a database in an open directory was written to last, if something is in it: then the

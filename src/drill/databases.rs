@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -135,9 +135,8 @@ impl Planned<'_> {
         if recorded.iter().any(is_it) {
             return None;
         }
-        let mut beginning = [0; 16];
-        let mut read = || File::open(&copy).and_then(|file| file.read_exact_at(&mut beginning, 0));
-        if !about.is_file() || read().is_err() || !sqlite::is_database(about.len(), &beginning) {
+        let is_one = || File::open(&copy).and_then(|file| sqlite::is_database(file, about.len()));
+        if !about.is_file() || !is_one().unwrap_or(false) {
             return bad("what the snapshot holds there is no SQLite database");
         }
         match sqlite::examine(&copy, &|| observer.interrupted()) {

@@ -133,6 +133,11 @@ impl RepoError {
                 | Self::Store(StoreError::Missing { .. } | StoreError::Short { .. })
         )
     }
+
+    /// True if what was to be read is damaged, missing or malformed: it costs what it holds, and what else is stored may be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.is_damage() || matches!(self, Self::Format(_))
+    }
 }
 
 /// The result of a repository's work.

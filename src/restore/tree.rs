@@ -165,7 +165,7 @@ impl<'o> Run<'o, '_> {
             let reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
             let mut reader = match reader {
                 Ok(reader) => reader,
-                Err(e) if e.is_damage() || matches!(e, RepoError::Format(_)) => {
+                Err(e) if e.is_unreadable() => {
                     self.shared.collector.damaged(&placement.prefix, &e);
                     continue;
                 }
@@ -443,7 +443,7 @@ impl<'o> Run<'o, '_> {
                     }
                 }
                 // one bad line or chunk does not stop the others
-                Err(e) if e.is_damage() || matches!(e, RepoError::Format(_)) => {
+                Err(e) if e.is_unreadable() => {
                     self.shared.collector.damaged(&placement.prefix, &e);
                     self.shared.collector.report().damage = true;
                     self.lost.set(true);

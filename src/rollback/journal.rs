@@ -235,6 +235,11 @@ impl Kept {
         !self.going && inode(Path::new(self.path.as_os_str())) == Some(self.inode)
     }
 
+    /// True if something of it is left, whole or not.
+    pub fn remains(&self) -> bool {
+        self.going || self.is_there()
+    }
+
     /// The one that is remembered, there or not.
     ///
     /// # Errors

@@ -189,7 +189,7 @@ pub fn drop_kept(state: &State) -> Result<Option<Name>, RollbackError> {
     if let Some(found) = Journal::open(state)? {
         return Err(RollbackError::UnfinishedRun(Box::new(found.pending(false))));
     }
-    let there = Kept::written(state)?.filter(|kept| kept.going || kept.is_there());
+    let there = Kept::written(state)?.filter(Kept::remains);
     let Some(mut kept) = there else { return Ok(None) };
     // cut off here, no undo goes to what is left of it
     kept.going = true;

@@ -57,6 +57,10 @@ impl Observer for Resolute<'_> {
     }
 }
 
+fn service_of(subject: &Subject<'_>) -> Option<Service> {
+    Service::of(subject.plan).map(|service| service.remembering(subject.state.clone()))
+}
+
 // The safety snapshot.
 fn saved(subject: &Subject<'_>, run_id: &str, observer: &dyn Observer) -> Result<SnapshotId, RollbackError> {
     save(subject, SAFETY_TAG, &format!("before the rollback {run_id}"), observer).map_err(|error| match error
@@ -90,8 +94,8 @@ impl<'a> Run<'a> {
     /// One whose journal this is.
     pub fn new(subject: &'a Subject<'a>, journal: Journal, lock: Lock, observer: &'a dyn Observer) -> Self {
         let program = subject.program.clone();
-        let service = Service::of(subject.plan).map(|service| service.remembering(subject.state.clone()));
-        let service = service.map(|s| if journal.accept_unhealthy { s.keeping_unready() } else { s });
+        let service =
+            service_of(subject).map(|s| if journal.accept_unhealthy { s.keeping_unready() } else { s });
         Self {
             subject,
             observer,
@@ -456,7 +460,7 @@ impl<'a> Run<'a> {
 
     fn drop_old(&self, old: &Kept) -> Result<(), RollbackError> {
         // one whose removal was cut off is not there for an undo, and there all the same
-        if old.going || old.is_there() {
+        if old.remains() {
             clear(Path::new(old.path.as_os_str()))?;
         }
         match &old.linked {
@@ -487,8 +491,7 @@ impl<'a> Run<'a> {
         self.journal.why = Some(why.clone());
         // on the way back an application that is down is a failure, whatever was accepted on the way there
         self.journal.accept_unhealthy = false;
-        let service = Service::of(self.subject.plan);
-        self.service = service.map(|service| service.remembering(self.subject.state.clone()));
+        self.service = service_of(self.subject);
         // what is not written down is found out by the inodes
         let _ = self.journal.enter(Stage::Reverting, self.subject.state);
         match self.undo_steps() {

@@ -140,10 +140,7 @@ pub fn may_be(live: &LiveStat) -> bool {
 }
 
 fn is_database(fd: &OwnedFd, live: &LiveStat) -> bool {
-    let mut beginning = [0; 16];
-    live.stat.kind == Type::File
-        && rustix::io::pread(fd, &mut beginning, 0).is_ok_and(|read| read == beginning.len())
-        && sqlite::is_database(live.stat.size, &beginning)
+    live.stat.kind == Type::File && sqlite::is_database(fd, live.stat.size).unwrap_or(false)
 }
 
 /// True if this is what a database that can be copied keeps beside itself: its copy has all that is in it.

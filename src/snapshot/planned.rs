@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::assemble::Totals;
@@ -106,12 +106,7 @@ fn is_left_out(root: &Path, below: &Path, excludes: &Excludes, options: &Options
 // Asked while no database is copied: closing any descriptor of a file drops SQLite's locks on it.
 fn is_database(path: &Path) -> io::Result<bool> {
     let about = path.metadata()?;
-    if !about.is_file() || about.len() < sqlite::PAGE {
-        return Ok(false);
-    }
-    let mut beginning = [0; 16];
-    File::open(path)?.read_exact_at(&mut beginning, 0)?;
-    Ok(sqlite::is_database(about.len(), &beginning))
+    Ok(about.is_file() && sqlite::is_database(File::open(path)?, about.len())?)
 }
 
 /// Counts and tells each database of the options that was to be saved and is not.
