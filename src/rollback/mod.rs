@@ -21,6 +21,7 @@ mod moment;
 mod place;
 mod propose;
 mod record;
+mod resolute;
 mod run;
 mod save;
 #[cfg(test)]

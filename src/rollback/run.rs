@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,11 +12,12 @@ use super::exchange::{exchange, settle_names};
 use super::journal::{Journal, Kept, Stage, Standing, inode};
 use super::linked::{Linked, fetched_beside};
 use super::place::Classes;
+use super::resolute::Resolute;
 use super::save::save;
 use super::types::{Ended, Options, Outcome, RollbackError, Subject, Way};
 use crate::base::Name;
 use crate::base::error::causes;
-use crate::base::event::{Event, Notice, Observer, Silent, Step};
+use crate::base::event::{Event, Observer, Silent, Step};
 use crate::base::id::SnapshotId;
 use crate::check::{self, Check};
 use crate::drill::facts;
@@ -29,33 +28,6 @@ use crate::service::Service;
 use crate::snapshot::SnapshotError;
 use crate::state::Lock;
 use crate::sys::btrfs;
-
-/// Passes everything on, and never wants an end: past the stop of the service there is only forward or back. Whoever wants one is
-/// told so, once.
-#[derive(Clone)]
-struct Resolute<'a> {
-    observer: &'a dyn Observer,
-    has_told: Arc<AtomicBool>,
-}
-
-impl Observer for Resolute<'_> {
-    fn event(&self, event: Event<'_>) {
-        self.observer.event(event);
-    }
-
-    fn interrupted(&self) -> bool {
-        if self.observer.interrupted() && !self.has_told.swap(true, Ordering::Relaxed) {
-            self.observer.event(Event::Notice(&Notice {
-                code: "goes-on",
-                subject: None,
-                text: "interrupted, and it goes on to its end, forward or back: an end here would leave the application stopped. \
-                       A second signal ends it at once, and lifeboat rollback --resume goes on from there"
-                    .to_owned(),
-            }));
-        }
-        false
-    }
-}
 
 fn service_of(subject: &Subject<'_>) -> Option<Service> {
     Service::of(subject.plan).map(|service| service.remembering(subject.state.clone()))
@@ -99,7 +71,7 @@ impl<'a> Run<'a> {
         Self {
             subject,
             observer,
-            resolute: Resolute { observer, has_told: Arc::default() },
+            resolute: Resolute::new(observer),
             service,
             journal,
             recorder: Recorder::new(Vec::new()),
