@@ -17,6 +17,9 @@ const OTHER_LEVELS: [i32; 6] = [19, 9, 1, -10, -100, -100_000];
 
 /// A frame has room for this much more than its target: one chunk of the largest size still fits without growing.
 const FRAME_ROOM: usize = 64 << 10;
+/// Frames of manifests are by so much smaller. After some snapshots a manifest's chunks lie in frames of all of them, few in each,
+/// and whoever reads it decodes those whole. The repository does not grow by it (docs/performance.md).
+const MANIFEST_PART: usize = 16;
 /// So many chunks are hashed together at most.
 const HELD: usize = 128;
 
@@ -54,8 +57,7 @@ impl<'w> PackWriter<'w> {
     /// A writer of packs of this kind.
     pub fn new(writer: &'w Writer, kind: Kind) -> Self {
         let target = writer.config().frame_target as usize;
-        // manifests are read piece by piece: smaller frames let a reader skip more
-        let frame_target = if kind == Kind::Manifest { target / 2 } else { target };
+        let frame_target = if kind == Kind::Manifest { target / MANIFEST_PART } else { target };
         Self {
             writer,
             kind,

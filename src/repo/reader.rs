@@ -154,20 +154,30 @@ pub fn have_their_hashes(ids: impl IntoIterator<Item = ChunkId>, contents: &[Opt
     good
 }
 
+/// The memory of a frame that a [`ChunkReader`] counts with: the usual size of one. Frames of manifests
+/// are much smaller, and the chunks of one manifest lie in many of them, of as many snapshots.
+const USUAL_FRAME: usize = 2 << 20;
+
 /// Reads single chunks, keeping the frames used last.
 pub struct ChunkReader<'r> {
     frames: FrameReader<'r>,
     kept: VecDeque<((u32, u32), Arc<Frame>)>,
+    held: usize,
     capacity: usize,
 }
 
 impl<'r> ChunkReader<'r> {
-    /// A reader that keeps this many decoded frames.
+    /// A reader that keeps decoded frames in as much memory as this many of the usual size need.
     ///
     /// # Errors
     /// If the decoder gets no memory.
     pub fn new(store: &'r dyn Store, index: &'r ChunkIndex, capacity: usize) -> Result<Self> {
-        Ok(Self { frames: FrameReader::new(store, index)?, kept: VecDeque::new(), capacity })
+        Ok(Self {
+            frames: FrameReader::new(store, index)?,
+            kept: VecDeque::new(),
+            held: 0,
+            capacity: capacity * USUAL_FRAME,
+        })
     }
 
     /// Where chunks are.
@@ -180,12 +190,26 @@ impl<'r> ChunkReader<'r> {
             let found = self.kept.remove(at);
             self.kept.extend(found);
         } else {
-            let memory = if self.kept.len() >= self.capacity { self.kept.pop_front() } else { None };
-            let memory = memory.and_then(|(_, f)| Arc::into_inner(f)).map(Frame::into_memory);
-            let read = self.frames.read_into(pack, frame, memory.unwrap_or_default())?;
+            let memory = self.make_room(pack, frame);
+            let read = self.frames.read_into(pack, frame, memory)?;
+            self.held += read.raw.capacity();
             self.kept.push_back(((pack, frame), Arc::new(read)));
         }
         self.kept.back().map(|(_, f)| Arc::clone(f)).ok_or(RepoError::SelfCheck)
+    }
+
+    // Lets go of what was used longest ago; returns the memory of one of those frames.
+    fn make_room(&mut self, pack: u32, frame: u32) -> Vec<u8> {
+        let size = self.index().pack(pack).and_then(|p| p.frames.get(frame as usize)).map_or(0, |f| f.raw);
+        let size = size as usize;
+        let mut memory = Vec::new();
+        while self.held + size > self.capacity {
+            let Some((_, oldest)) = self.kept.pop_front() else { break };
+            self.held -= oldest.raw.capacity();
+            memory = Arc::into_inner(oldest).map(Frame::into_memory).unwrap_or_default();
+        }
+        // that of a large frame would count for much while it holds a small one
+        if memory.capacity() > 2 * size { Vec::new() } else { memory }
     }
 
     /// Hands over a chunk's content. A damaged copy is passed over if there is a good one.
@@ -210,5 +234,46 @@ impl<'r> ChunkReader<'r> {
     fn try_place<T>(&mut self, id: ChunkId, place: Place, use_it: &mut impl FnMut(&[u8]) -> T) -> Result<T> {
         let frame = self.frame(place.pack, place.frame)?;
         frame.chunk(id, place).map(use_it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::Kind;
+    use crate::repo::load::Condemned;
+    use crate::repo::pack_writer::PackWriter;
+    use crate::repo::writer::Writer;
+    use crate::store::testing::{FaultyStore, MemoryStore, ReadFault};
+
+    // Chunks as those of a manifest are after some snapshots: each pack has some of them, by turns.
+    #[test]
+    fn frames_of_many_snapshots_are_decoded_once() {
+        let memory = MemoryStore::default();
+        let id = "0123456789abcdef0123456789abcdef".to_owned();
+        let now = crate::base::time::Timestamp::from_seconds(0).unwrap();
+        let config = crate::format::repository::Repository::new(id, now);
+        memory.create(&Key::repository(), &serde_json::to_vec(&config).unwrap()).unwrap();
+        let repo = crate::verify::tests::open_repo(memory.clone());
+        let (packs, turns) = (8usize, 30usize);
+        let mut chunks = vec![ChunkId::of(b""); packs * turns];
+        for pack in 0..packs {
+            let writer = Writer::with_index(&repo, 1, ChunkIndex::default());
+            let mut filled = PackWriter::new(&writer, Kind::Manifest);
+            for turn in 0..turns {
+                let line = format!("{turn} of {pack}\n");
+                chunks[turn * packs + pack] = filled.add(&line.as_bytes().repeat(1000)).unwrap();
+            }
+            filled.finish().unwrap();
+            writer.finish_index().unwrap();
+        }
+        let index = repo.load(Condemned::Use).unwrap().index;
+        let counting = FaultyStore::reading(memory, u64::MAX, ReadFault::Once);
+        let mut reader = ChunkReader::new(&counting, &index, 4).unwrap();
+        for chunk in &chunks {
+            reader.with_chunk(*chunk, |_| ()).unwrap();
+        }
+        let frames: usize = index.packs().iter().map(|pack| pack.frames.len()).sum();
+        assert_eq!(counting.reads(), frames as u64);
     }
 }
