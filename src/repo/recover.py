@@ -307,8 +307,10 @@ class Restore:
 
     # -- one root
     def root(self, root, wanted):
-        start = key(raw(root["path"])[1:] or b".")
-        need(root["path"].startswith("/"), "a root's path is not absolute")
+        path = raw(root["path"])
+        absolute = path[:1] == b"/"
+        need(absolute or root.get("command"), "a root's path is not absolute")
+        start = key(path[absolute:] or b".")
         if wanted is not None and wanted[:len(start)] != start[:len(wanted)]:
             return
         self.last, self.gap, manifest, count = None, wanted is not None, root["manifest"], 0

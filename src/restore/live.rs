@@ -39,7 +39,7 @@ pub fn meet(
         return Meeting::Keep;
     }
     if entry.stat.kind != live.kind {
-        return Meeting::Replace;
+        return if overwrite.keeps(entry, live) { Meeting::Keep } else { Meeting::Replace };
     }
     let same = match entry.stat.kind {
         Type::File => match overwrite {
@@ -58,8 +58,7 @@ pub fn meet(
         _ => entry.stat.device == live.device,
     };
     if !same {
-        let older = overwrite == Overwrite::IfNewer && entry.stat.mtime <= live.mtime;
-        return if older { Meeting::Keep } else { Meeting::Replace };
+        return if overwrite.keeps(entry, live) { Meeting::Keep } else { Meeting::Replace };
     }
     if powers.attributes_differ(entry, live)
         || !same_xattrs(entry, dir, name)
@@ -68,6 +67,17 @@ pub fn meet(
         return Meeting::Attributes;
     }
     Meeting::Same
+}
+
+impl Overwrite {
+    /// True if something that is there stays whatever it is, where the snapshot has something else.
+    pub(super) fn keeps(self, entry: &Entry, live: &Stat) -> bool {
+        match self {
+            Self::Never => true,
+            Self::IfNewer => entry.stat.mtime <= live.mtime,
+            Self::IfChanged | Self::Always | Self::IfTouched(_) => false,
+        }
+    }
 }
 
 /// True if `fstat` says of a living file what the manifest does, and it changed for the last time before this, so that a further

@@ -1,7 +1,7 @@
 //! In place: the manifest and the living tree side by side. What is missing is made, what differs
 //! replaced, what is too much noted and removed at the very end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
@@ -43,6 +43,8 @@ struct Merge<'o> {
     delete: Option<LeftOut>,
     // the subtree being passed over, and whether it is doomed
     inside: Option<(Vec<u8>, bool)>,
+    // the directory in whose place something else is kept
+    kept: Option<Vec<u8>>,
     // what waits for that subtree to make room
     room: Option<Room<'o>>,
     // the device of the placement's top
@@ -69,6 +71,7 @@ impl<'o> Run<'o, '_> {
             overwrite,
             delete,
             inside: None,
+            kept: None,
             room: None,
             device: 0,
             names: Names::default(),
@@ -90,7 +93,7 @@ impl<'o> Run<'o, '_> {
         }
         while let Some(entry) = merge.next.take() {
             self.check_interrupt()?;
-            self.put(&mut merge.stack, entry)?;
+            self.put_missing(&mut merge, entry)?;
             merge.next = self.next_placed(reader, placement, file_name)?;
         }
         Ok(())
@@ -106,7 +109,7 @@ impl<'o> Run<'o, '_> {
         let Some(there) = there else {
             return self.put_file(Arc::clone(base), name, path, entry, false);
         };
-        if there.stat.kind == Type::Dir && merge.overwrite != Overwrite::Never {
+        if there.stat.kind == Type::Dir && !merge.overwrite.keeps(&entry, &there.stat) {
             let fd = open_in(base.fd()?, &name, OFlags::RDONLY | OFlags::DIRECTORY)
                 .map_err(std::io::Error::from)?;
             let room = Room::new(Arc::clone(base), name, entry, false);
@@ -165,7 +168,7 @@ impl<'o> Run<'o, '_> {
             }
             match compare_entries(&entry.path, visit.path) {
                 std::cmp::Ordering::Less => {
-                    self.put(&mut merge.stack, entry)?;
+                    self.put_missing(merge, entry)?;
                     merge.next = self.next_placed(reader, placement, file_name)?;
                 }
                 std::cmp::Ordering::Equal => {
@@ -296,7 +299,7 @@ impl<'o> Run<'o, '_> {
         }
         match (entry.stat.kind == Type::Dir, live_dir) {
             (true, true) => {
-                self.meet_dir(merge, entry, visit.opened);
+                self.meet_dir(merge, entry, visit);
                 return Ok(());
             }
             (true, false) => return self.replace_by_dir(merge, entry, visit),
@@ -306,7 +309,7 @@ impl<'o> Run<'o, '_> {
         let (parent, name) = split(visit.path);
         let Some(dir) = merge.stack.parent(parent, self.shared) else { return Ok(()) };
         let name = name.to_vec();
-        if live_dir && merge.overwrite != Overwrite::Never {
+        if live_dir && !merge.overwrite.keeps(&entry, &live.stat) {
             // whether it makes room shows when all that is below it has been seen
             let stays = !visit.problems.is_empty() || self.stays(merge, visit);
             merge.room = Some(Room::new(dir, name, entry, stays));
@@ -346,15 +349,28 @@ impl<'o> Run<'o, '_> {
         }
     }
 
-    fn meet_dir(&mut self, merge: &mut Merge<'o>, entry: Entry, opened: Option<&Arc<OwnedFd>>) {
+    fn meet_dir(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) {
         let path = entry.path.clone();
-        let Some(fd) = opened else { return };
+        let live = &visit.item.live.stat;
+        let Some(fd) = visit.opened else { return };
         let (parent, _) = split(&path);
         let parent = if path == ROOT { None } else { merge.stack.parent(parent, self.shared) };
-        let entry = self.options.selection.wants(&path, true).then_some(entry);
+        let stays = merge.overwrite.keeps(&entry, live);
+        let entry = (self.options.selection.wants(&path, true) && !stays).then_some(entry);
         self.shared.collector.report().directories += 1;
         let dir = Directory::existing(Arc::clone(fd), parent, path.clone(), entry, self.shared);
         merge.stack.push(path, dir);
+    }
+
+    // What is not there is made, unless something is kept where the directory around it would be.
+    fn put_missing(&mut self, merge: &mut Merge<'o>, entry: Entry) -> Result<(), RestoreError> {
+        match &merge.kept {
+            Some(kept) if is_within_subtree(&entry.path, kept) => {
+                self.shared.collector.report().kept += u64::from(self.wants(&entry));
+                Ok(())
+            }
+            _ => self.put(&mut merge.stack, entry),
+        }
     }
 
     fn replace_by_dir(
@@ -363,8 +379,9 @@ impl<'o> Run<'o, '_> {
         entry: Entry,
         visit: &Visit<'_>,
     ) -> Result<(), RestoreError> {
-        if merge.overwrite == Overwrite::Never {
+        if merge.overwrite.keeps(&entry, &visit.item.live.stat) {
             self.shared.collector.report().kept += 1;
+            merge.kept = Some(entry.path);
             return Ok(());
         }
         if !self.options.dry_run {

@@ -29,6 +29,22 @@ fn recover_py_brings_everything_back_even_without_an_index() {
 }
 
 #[test]
+fn recover_py_brings_back_what_a_command_wrote() {
+    let env = TestEnv::new();
+    for (name, file) in
+        [("dump.sql", "dump.sql"), ("sub/dump.sql", "sub/dump.sql"), ("/abs/dump.sql", "abs/dump.sql")]
+    {
+        let command = ["snapshot", "--stdin-from-command", name, "-q", "--", "sh", "-c", "echo the rows"];
+        let id = env.lifeboat(&command).ok().stdout.trim().to_owned();
+        let target = env.path(&format!("recovered/{}", &id[..8]));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        run(Command::new("python3").arg(env.repo().join("recover.py")).args(["restore", &id]).arg(&target))
+            .ok();
+        assert_eq!(fs::read_to_string(target.join(file)).unwrap(), "the rows\n");
+    }
+}
+
+#[test]
 fn packs_unpack_with_stock_tools_into_files_named_by_their_hash() {
     if !have(&["zstd", "tar", "sha256sum"]) {
         return;

@@ -16,6 +16,7 @@ use crate::cli::context::{Context, absolute};
 use crate::cli::error::CommandError;
 use crate::cli::json::object;
 use crate::format::snapshot::Document;
+use crate::repo::documents::Snapshot;
 use crate::restore::{
     Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
 };
@@ -127,6 +128,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
         return Err(nothing_there(path.as_ref(), &snapshot.document.roots));
     }
     refuse_dangerous(&options, &placements)?;
+    context.look_at_signature(&repo, snapshot);
     let observer = context.observer();
     let began = Instant::now();
     let report = restore(&repo, snapshot, &placements, &options, &*observer)?;
@@ -140,7 +142,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     if !options.dry_run {
         context.record_where_possible(&repo, "restore", body(&report, &options, snapshot.id, path.as_ref()));
     }
-    show(&report, &options, began.elapsed(), context)?;
+    show(snapshot, &report, &options, began.elapsed(), context)?;
     Ok(exit(&report, args.strict))
 }
 
@@ -240,7 +242,13 @@ fn exit(report: &Report, strict: bool) -> Exit {
     }
 }
 
-fn show(report: &Report, options: &Options, took: Duration, context: &Context) -> Result<(), CommandError> {
+fn show(
+    snapshot: &Snapshot,
+    report: &Report,
+    options: &Options,
+    took: Duration,
+    context: &Context,
+) -> Result<(), CommandError> {
     if context.json() {
         let losses: serde_json::Map<_, _> =
             report.losses.iter().map(|(loss, count)| (loss.code().to_owned(), json!(count))).collect();
@@ -252,6 +260,8 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
         return context.document(&object! {
             "message_type": "summary",
             "dry_run": options.dry_run,
+            "snapshot": snapshot.id,
+            "time": snapshot.document.started,
             "target": Name::from(options.target.as_os_str()),
             "files": report.files, "bytes": report.bytes, "directories": report.directories,
             "others": report.others, "unchanged": report.unchanged, "metadata": report.metadata,
@@ -265,17 +275,18 @@ fn show(report: &Report, options: &Options, took: Duration, context: &Context) -
         // what makes the exit status 3 is said even where it should be quiet
         if loss.counts() { context.warn(loss.code(), &text) } else { context.say(text) }
     }
-    context.say(summary(report, options, took));
+    context.say(summary(snapshot, report, options, took));
     Ok(())
 }
 
-fn summary(report: &Report, options: &Options, took: Duration) -> String {
+fn summary(snapshot: &Snapshot, report: &Report, options: &Options, took: Duration) -> String {
     let verb = if options.dry_run { "would write" } else { "wrote" };
     let mut text = format!(
-        "{verb} {} ({}) and {} other entries in {}",
+        "{verb} {} ({}) and {} other entries of snapshot {} in {}",
         size::plural(report.files, "file"),
         size::bytes(report.bytes),
         size::count(report.directories + report.others),
+        snapshot.id.short(),
         size::duration(took),
     );
     for (count, what) in [

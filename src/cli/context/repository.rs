@@ -1,12 +1,13 @@
 //! What commands do with a repository besides their own work: compare it with what this host has seen of it, forget, and
 //! write to the logbook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
 use super::{Context, whoami};
 use crate::base::Exit;
+use crate::base::error::causes;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
 use crate::catalog::list::choose;
@@ -15,7 +16,7 @@ use crate::cli::env;
 use crate::cli::error::CommandError;
 use crate::format::snapshot::Tombstone;
 use crate::logbook::{self, ACCEPTED_FIELD, Act, TOMBSTONES_FIELD};
-use crate::repo::documents::Snapshot;
+use crate::repo::documents::{Signed, Snapshot};
 use crate::repo::keys::WriterKey;
 use crate::repo::{Repo, RepoError};
 use crate::state::State;
@@ -236,10 +237,29 @@ impl Context {
     pub fn snapshots(&self, repo: &Repo) -> Result<Vec<Snapshot>, CommandError> {
         let (found, bad) = repo.snapshots()?;
         for (id, error) in &bad {
-            self.warn("snapshot-unreadable", &format!("snapshot {} cannot be read: {error}", id.short()));
+            let text = format!("snapshot {} cannot be read: {}", id.short(), causes(error));
+            self.warn("snapshot-unreadable", &text);
         }
-        *self.unreadable.borrow_mut() = bad.into_iter().map(|(id, _)| id).collect();
+        let forgotten = if bad.is_empty() { BTreeSet::new() } else { repo.forgotten_ids()? };
+        *self.unreadable.borrow_mut() =
+            bad.into_iter().map(|(id, _)| id).filter(|id| !forgotten.contains(id)).collect();
         Ok(found)
+    }
+
+    /// Warns if nobody whose key the repository has signed the snapshot: what is in it may be anybody's.
+    pub fn look_at_signature(&self, repo: &Repo, snapshot: &Snapshot) {
+        let signed = repo.writers().and_then(|writers| repo.signed(snapshot.id, &writers));
+        let why = match signed {
+            Ok(Signed::By(_)) => return,
+            Ok(Signed::Unknown) => "is signed by nobody whose key the repository has".to_owned(),
+            Ok(Signed::Missing) => "is not signed".to_owned(),
+            Err(error) => format!("has a signature that cannot be checked: {}", causes(&error)),
+        };
+        let text = format!(
+            "snapshot {} {why}: it may not come from who it says; lifeboat verify looks at all of them",
+            snapshot.id.short()
+        );
+        self.warn("snapshot-unsigned", &text);
     }
 
     /// Those that [`Self::snapshots`] could not read.
@@ -271,12 +291,33 @@ pub fn choose_but<'s>(
     filters: &Filters,
     unreadable: &[SnapshotId],
 ) -> Result<&'s Snapshot, CommandError> {
-    choose(wanted, snapshots, filters).map_err(|error| {
+    let found = choose(wanted, snapshots, filters).map_err(|error| {
         let is_meant = |id: &&SnapshotId| {
             matches!(&error, SelectError::Unknown { prefix } if id.to_hex().starts_with(prefix))
         };
         let Some(id) = unreadable.iter().find(is_meant) else { return error.into() };
         let text = format!("snapshot {} is there, but its document is damaged and cannot be read", id.short());
         CommandError::new(Exit::Damage, text).next("lifeboat verify says what is damaged and how it is mended")
-    })
+    })?;
+    if !matches!(wanted, Wanted::Id(_))
+        && let Some(id) = unreadable.iter().find(|id| !is_older(**id, found, snapshots))
+    {
+        let text = format!(
+            "which snapshot is meant cannot be told: {} is there, cannot be read, and may be newer than {}",
+            id.short(),
+            found.id.short()
+        );
+        let next = format!(
+            "give an id, such as {}, to take that one all the same; lifeboat verify says what is damaged and how it is mended",
+            found.id.short()
+        );
+        return Err(CommandError::new(Exit::Damage, text).next(next));
+    }
+    Ok(found)
+}
+
+// Whether a snapshot that cannot be read was taken before another: some snapshot that is not newer than that one names it as the one before.
+fn is_older(unreadable: SnapshotId, than: &Snapshot, snapshots: &[Snapshot]) -> bool {
+    let until = than.document.started;
+    snapshots.iter().any(|s| s.document.previous == Some(unreadable) && s.document.started <= until)
 }

@@ -260,18 +260,76 @@ fn a_path_where_a_whole_snapshot_is_wanted_is_refused() {
     }
 }
 
-#[test]
-fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
-    let env = TestEnv::with_tree();
-    let good = env.snapshot(&[]);
-    env.write("tree/new", "x");
-    let id = env.snapshot(&[]);
+fn damage_document(env: &TestEnv, id: &str) {
     let document = env.path(&format!("repo/snapshots/{id}.json"));
     let mut bytes = fs::read(&document).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::remove_file(&document).unwrap();
     fs::write(&document, bytes).unwrap();
+}
+
+#[test]
+fn the_newest_is_not_guessed_where_a_newer_one_may_be_damaged() {
+    let env = TestEnv::with_tree();
+    let first = env.snapshot(&["--tag", "good"]);
+    env.write("tree/new", "x");
+    let second = env.snapshot(&["--tag", "good"]);
+    env.write("tree/newer", "x");
+    let third = env.snapshot(&[]);
+    damage_document(&env, &second);
+    // the newest names the damaged one as the one before it; which one has the tag cannot be known
+    env.ok(["ls", "latest"]);
+    let (target, whole) = (env.arg("tree"), format!("latest:{}", env.arg("tree")));
+    damage_document(&env, &third);
+    for args in [
+        &["restore", "@good", "-t", "out"][..],
+        &["restore", "latest", "-t", "out"],
+        &["restore", &whole, "-t", &target, "--in-place", "--delete", "--dry-run"],
+        &["ls", "latest"],
+        &["cat", "latest:tree/a/two"],
+        &["show"],
+    ] {
+        let run = env.run(args);
+        assert_eq!(run.code, 40, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains("which snapshot is meant cannot be told"), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("give an id, such as {}", &first[..8])), "{}", run.stderr);
+        assert!(run.stderr.contains("cannot be read: ") && run.stderr.contains("damaged"), "{}", run.stderr);
+    }
+    let run = env.run(["restore", &first, "-t", &env.arg("out"), "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains(&format!("\"snapshot\":\"{first}\"")), "{}", run.stdout);
+}
+
+#[test]
+fn a_snapshot_that_nobody_signed_is_restored_with_a_warning() {
+    let env = TestEnv::with_tree();
+    let id = env.snapshot(&[]);
+    let signature = env.path(&format!("repo/snapshots/{id}.sig"));
+    let other = env.snapshot(&["--tag", "other"]);
+    fs::copy(env.path(&format!("repo/snapshots/{other}.sig")), env.path("sig")).unwrap();
+    fs::remove_file(&signature).unwrap();
+    for (forged, said) in
+        [(false, "is not signed"), (true, "is signed by nobody whose key the repository has")]
+    {
+        if forged {
+            fs::copy(env.path("sig"), &signature).unwrap();
+        }
+        let run = env.run(["restore", &id, "-t", &env.arg(&format!("out{forged}"))]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+    let run = env.run(["restore", &other, "-t", &env.arg("good")]);
+    assert!(run.code == 0 && !run.stderr.contains("signed"), "{}", run.stderr);
+}
+
+#[test]
+fn a_snapshot_whose_document_is_damaged_is_there_all_the_same() {
+    let env = TestEnv::with_tree();
+    let good = env.snapshot(&[]);
+    env.write("tree/new", "x");
+    let id = env.snapshot(&[]);
+    damage_document(&env, &id);
     let short = &id[..8];
     for args in [
         &["restore", short, "-t", "out"][..],

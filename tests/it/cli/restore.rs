@@ -361,3 +361,54 @@ fn a_relative_path_is_the_same_to_restore_as_to_ls_and_cat() {
     }
     assert!(!env.path("out").exists());
 }
+
+// A snapshot of 2020 with a file, a directory and a mode; since then something newer of another kind has come in their place.
+fn newer_things_of_another_kind() -> TestEnv {
+    use std::os::unix::fs::PermissionsExt as _;
+    let env = TestEnv::new();
+    for path in ["f", "h", "d/x", "d/y", "open/old"] {
+        env.write(&format!("app/{path}"), "of the snapshot");
+    }
+    let touched = std::process::Command::new("find")
+        .arg(env.path("app"))
+        .args(["-exec", "touch", "-h", "-d", "2020-01-01", "{}", "+"])
+        .status();
+    assert!(touched.unwrap().success());
+    env.ok(["snapshot", &env.arg("app")]);
+    for file in ["f", "h"] {
+        fs::remove_file(env.path(&format!("app/{file}"))).unwrap();
+    }
+    std::os::unix::fs::symlink("elsewhere", env.path("app/f")).unwrap();
+    env.write("app/h/precious", "newer");
+    fs::remove_dir_all(env.path("app/d")).unwrap();
+    env.write("app/d", "newer");
+    fs::remove_file(env.path("app/open/old")).unwrap();
+    fs::set_permissions(env.path("app/open"), fs::Permissions::from_mode(0o700)).unwrap();
+    env
+}
+
+#[test]
+fn what_is_newer_stays_whatever_it_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for overwrite in ["if-newer", "never"] {
+        let env = newer_things_of_another_kind();
+        let (what, target) = (format!("latest:{}", env.arg("app")), env.arg("app"));
+        let args = ["restore", &what, "-t", &target, "--in-place", "--overwrite", overwrite, "--delete"];
+        for more in [&["--dry-run"][..], &[]] {
+            let run = env.run([&args[..], more].concat());
+            assert_eq!(run.code, 0, "{overwrite}: {}", run.stderr);
+            assert!(run.stderr.contains("5: kept because of --overwrite"), "{overwrite}: {}", run.stderr);
+        }
+        assert_eq!(fs::read_link(env.path("app/f")).unwrap().to_str(), Some("elsewhere"));
+        assert_eq!(fs::read(env.path("app/h/precious")).unwrap(), b"newer");
+        assert_eq!(fs::read(env.path("app/d")).unwrap(), b"newer");
+        assert_eq!(fs::read(env.path("app/open/old")).unwrap(), b"of the snapshot");
+        assert_eq!(fs::metadata(env.path("app/open")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    // otherwise all of it is brought back
+    let env = newer_things_of_another_kind();
+    assert_eq!(back(&env, &["--delete-most"]).code, 0);
+    for path in ["f", "h", "d/x", "d/y", "open/old"] {
+        assert_eq!(fs::read(env.path(&format!("app/{path}"))).unwrap(), b"of the snapshot");
+    }
+}
