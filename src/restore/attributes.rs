@@ -14,6 +14,7 @@ use crate::format::manifest::{Entry, Stat, Time, Type};
 use crate::sys::attributes::{Handle, remove_xattr, set_flags, set_xattr, xattrs};
 use crate::sys::host::umask;
 use crate::sys::names::Names;
+use crate::tree::live::LiveStat;
 
 const CAPABILITY: &[u8] = b"security.capability";
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
@@ -172,6 +173,10 @@ pub fn apply_but_flags(
     }
     if now.mtime != Some(entry.stat.mtime) {
         set_mtime(handle, entry.stat.mtime)?;
+        if collector.may_not_hold(entry.stat.mtime) {
+            let held = mtime(handle)? == entry.stat.mtime;
+            collector.look_at_time(entry.stat.mtime, held);
+        }
     }
     Ok(())
 }
@@ -275,6 +280,11 @@ pub fn apply_flags(handle: Handle<'_>, entry: &Entry, now: Now, powers: &Powers,
     if !done && !entry.flags.is_empty() {
         collector.loss(Loss::Flags);
     }
+}
+
+fn mtime(handle: Handle<'_>) -> io::Result<Time> {
+    let (Handle::Open(fd) | Handle::Path(fd)) = handle;
+    Ok(LiveStat::of(fd)?.stat.mtime)
 }
 
 fn set_mtime(handle: Handle<'_>, time: Time) -> io::Result<()> {

@@ -4,17 +4,23 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use super::directory::Directory;
 use crate::base::id::ChunkId;
 use crate::format::manifest::Entry;
 use crate::repo::Place;
+use crate::sys::host::open_files;
 
 /// Parts that may wait for their frame.
 const MAX_PARTS: usize = 12_288;
-/// Directories that may be held open.
-pub const MAX_OPEN: usize = 600;
+/// Directories that may be held open, where the process may open that many files.
+const MAX_OPEN: usize = 600;
+/// The same here: most of what may be opened is left to files and to the directories around what is being made.
+static MOST_OPEN: LazyLock<usize> = LazyLock::new(|| {
+    let quarter = open_files().map_or(u64::MAX, |most| most / 4);
+    usize::try_from(quarter).unwrap_or(usize::MAX).min(MAX_OPEN)
+});
 /// Entries without content that are handed over together.
 const SMALL_BATCH: usize = 128;
 /// Files that may be taken over and are handed over together.
@@ -107,7 +113,7 @@ impl<'o> Batch<'o> {
 
     /// What should be handed over now, so that not too much waits.
     pub fn due(&mut self, open: usize) -> Vec<Job<'o>> {
-        if open > MAX_OPEN {
+        if open > *MOST_OPEN {
             return self.all();
         }
         if self.parts <= MAX_PARTS {

@@ -1,10 +1,12 @@
 //! What a restore did and what it left out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
+use crate::format::manifest::Time;
 
 /// At most this many problems are listed; all are counted.
 const MAX_PROBLEMS: usize = 10_000;
@@ -121,9 +123,15 @@ impl Report {
     }
 }
 
+const UNKNOWN: u8 = 0;
+const FINE: u8 = 1;
+const COARSE: u8 = 2;
+
 /// Collects from several threads.
 pub struct Collector<'o> {
     report: Mutex<Report>,
+    // what is known of how fine the times of the target's file system are
+    grain: AtomicU8,
     /// Who listens.
     pub observer: &'o dyn Observer,
 }
@@ -131,12 +139,29 @@ pub struct Collector<'o> {
 impl<'o> Collector<'o> {
     /// An empty report.
     pub fn new(observer: &'o dyn Observer) -> Self {
-        Self { report: Mutex::default(), observer }
+        Self { report: Mutex::default(), grain: AtomicU8::new(UNKNOWN), observer }
     }
 
     /// The report so far.
     pub fn report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if a time that was set should be read again: not every file system can hold it. One before 1970 or after 2037
+    /// always; how fine times are shows at the first.
+    pub fn may_not_hold(&self, time: Time) -> bool {
+        let usual = (0..=i64::from(i32::MAX)).contains(&time.0);
+        !usual || time.1 != 0 && self.grain.load(Ordering::Relaxed) != FINE
+    }
+
+    /// Notes whether a time was held.
+    pub fn look_at_time(&self, time: Time, held: bool) {
+        if time.1 != 0 && self.grain.load(Ordering::Relaxed) == UNKNOWN {
+            self.grain.store(if held { FINE } else { COARSE }, Ordering::Relaxed);
+        }
+        if !held {
+            self.loss(Loss::Time);
+        }
     }
 
     /// Notes an entry that is not restored.

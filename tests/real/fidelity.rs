@@ -105,6 +105,8 @@ impl Mounted {
         let programs: &[&str] = match kind {
             "tmpfs" => &["mount"],
             "xfs" => &["mount", "mkfs.xfs"],
+            // with inodes of 128 bytes, in which times have whole seconds and end in 2038
+            "ext4" => &["mount", "mkfs.ext4"],
             _ => &["mount", "mkfs.btrfs"],
         };
         if !have(programs) {
@@ -118,7 +120,8 @@ impl Mounted {
             mount.args(["-t", "tmpfs", "-o", "size=600m", "none"]);
         } else {
             fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
-            run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image)).ok();
+            let small: &[&str] = if kind == "ext4" { &["-I", "128"] } else { &[] };
+            run(Command::new(format!("mkfs.{kind}")).arg("-q").args(small).arg(&image)).ok();
             mount.args(["-o", "loop"]).arg(&image);
         }
         let done = run(mount.arg(&point));
@@ -162,6 +165,54 @@ fn on_btrfs() {
 #[test]
 fn on_tmpfs() {
     on("tmpfs");
+}
+
+#[test]
+fn times_that_the_target_cannot_hold_are_counted() {
+    if !have_root("a file system with coarse times") {
+        return;
+    }
+    let Some(mounted) = Mounted::new("ext4") else { return };
+    let env = TestEnv::new();
+    let source = env.path("source");
+    fs::create_dir(&source).unwrap();
+    for (name, date) in
+        [("whole", "2020-01-01 00:00:00"), ("fine", "2020-01-01 00:00:00.5"), ("late", "2100-01-01")]
+    {
+        fs::write(source.join(name), name).unwrap();
+        run(Command::new("touch").args(["-d", date]).arg(source.join(name))).ok();
+    }
+    run(Command::new("touch").args(["-d", "2020-01-01"]).arg(&source)).ok();
+    env.snapshot(&source);
+    let done = env.restore(&source, &mounted.point().join("back"), &[]).exits(3);
+    assert!(
+        done.stderr.contains("2: times were not restored: the file system cannot hold them"),
+        "{}",
+        done.stderr
+    );
+    let done = env.restore(&source, &env.path("back"), &[]).ok();
+    assert!(!done.stderr.contains("times"), "{}", done.stderr);
+}
+
+#[test]
+fn a_tree_comes_back_where_few_files_may_be_open() {
+    let env = TestEnv::new();
+    let (source, target) = (env.path("source"), env.path("target"));
+    for number in 0..3000 {
+        let dir = source.join(format!("d{}", number % 300));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("f{number}")), number.to_string()).unwrap();
+    }
+    env.snapshot(&source);
+    for most in [64, 256] {
+        let what = format!("latest:{}", source.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" restore -q \"$1\" -t \"$2\"")]);
+        command.arg(env.command::<&str>(&[]).get_program()).arg(what).arg(target.join(most.to_string()));
+        env.set(&mut command);
+        run(&mut command).ok();
+        assert_same(&source, &target.join(most.to_string()), "");
+    }
 }
 
 #[test]
