@@ -196,9 +196,7 @@ pub fn restore(
 ) -> Result<Report, RestoreError> {
     let loaded = repo.load(Condemned::Use)?;
     observer.event(Event::Started { step: Step::Restore, bytes: None });
-    // the manifest is gone through twice where there is a twin
-    let frames = if options.twin.is_some() { 32 } else { 4 };
-    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, frames)?;
+    let mut chunks = ChunkReader::new(repo.store(), &loaded.index, 4)?;
     let mut run = |options: &Options, observer: &dyn Observer| {
         tree::run(repo, &loaded.index, &mut chunks, snapshot, placements, options, observer)
     };

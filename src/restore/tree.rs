@@ -22,8 +22,9 @@ use super::spare::LeftOut;
 use super::stack::Stack;
 use super::target::{in_repository, open_target, own, remove_made, target_error};
 use super::worker::Workers;
-use super::{Mode, Options, Placement, RestoreError};
+use super::{Mode, Options, Overwrite, Placement, RestoreError};
 use crate::base::Name;
+use crate::base::name::is_within;
 use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
 use crate::format::snapshot::Root;
 use crate::repo::documents::Snapshot;
@@ -154,7 +155,10 @@ impl<'o> Run<'o, '_> {
         snapshot: &Snapshot,
         placements: &[Placement],
     ) -> Result<(), RestoreError> {
-        for placement in placements {
+        for (number, placement) in placements.iter().enumerate() {
+            let around =
+                |other: &Placement| other.prefix.is_empty() || is_within(&placement.prefix, &other.prefix);
+            let nested = placements[..number].iter().any(around);
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
             self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -173,6 +177,11 @@ impl<'o> Run<'o, '_> {
             };
             let file_name = root.path.0.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
             match self.options.mode {
+                // a root in another that the snapshot has too: most of it is there by now
+                Mode::Fresh if nested => {
+                    self.settle()?;
+                    self.in_place(&mut reader, placement, &file_name, Overwrite::IfChanged, None)?;
+                }
                 Mode::Fresh => self.fresh(&mut reader, placement, &file_name)?,
                 Mode::InPlace { overwrite, delete } => {
                     let left_out = self.left_out(snapshot, root, delete)?;

@@ -250,6 +250,12 @@ pub fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     for part in whole.components() {
         match part {
             std::path::Component::ParentDir => {
+                // behind a link that is the parent of what it leads to, as the system sees it
+                if plain.is_symlink()
+                    && let Ok(real) = plain.canonicalize()
+                {
+                    plain = real;
+                }
                 plain.pop();
             }
             other => plain.push(other),

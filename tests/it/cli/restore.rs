@@ -412,3 +412,34 @@ fn what_is_newer_stays_whatever_it_is() {
         assert_eq!(fs::read(env.path(&format!("app/{path}"))).unwrap(), b"of the snapshot");
     }
 }
+
+#[test]
+fn a_root_in_another_comes_back_with_it() {
+    let env = TestEnv::new();
+    for path in ["a", "n/b", "n/deep/c"] {
+        env.write(&format!("app/{path}"), "of the snapshot");
+    }
+    fs::hard_link(env.path("app/n/b"), env.path("app/n/linked")).unwrap();
+    env.ok(["snapshot", &env.arg("app/n"), &env.arg("app"), &env.arg("app/n/deep/c"), "-e", "deep/"]);
+    let below = |target: &str| env.path(target).join(env.path("app").strip_prefix("/").unwrap());
+    env.ok(["restore", "latest", "-t", &env.arg("whole")]);
+    env.ok(["restore", &format!("latest:{}", env.arg("app")), "-t", &env.arg("part")]);
+    for top in [below("whole"), env.path("part")] {
+        for path in ["a", "n/b", "n/linked", "n/deep/c"] {
+            assert_eq!(fs::read(top.join(path)).unwrap(), b"of the snapshot", "{path}");
+        }
+    }
+}
+
+#[test]
+fn two_dots_behind_a_link_are_those_of_what_it_leads_to() {
+    let env = TestEnv::new();
+    env.write("real/dir/x", "x");
+    env.write("real/f", "the right one");
+    env.write("f", "the wrong one");
+    std::os::unix::fs::symlink("real/dir", env.path("link")).unwrap();
+    env.ok(["snapshot", &format!("{}/../f", env.arg("link"))]);
+    env.ok(["restore", "latest", "-t", &env.arg("out")]);
+    let found = env.path("out").join(env.path("real/f").strip_prefix("/").unwrap());
+    assert_eq!(fs::read(found).unwrap(), b"the right one");
+}
