@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::AtFlags;
+use rustix::io::Errno;
 
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
@@ -470,11 +471,7 @@ impl<'o> Run<'o, '_> {
             crate::format::manifest::check_path(name)
                 .map_err(|why| RestoreError::Target { target: Name(prefix.to_vec()), why: why.to_owned() })?;
             path = if path.is_empty() { name.to_vec() } else { join(&path, name) };
-            let made = dir.make(name, path.clone(), None).map_err(|source| RestoreError::Io {
-                act: "make the directory",
-                path: Name(path.clone()),
-                source,
-            })?;
+            let made = dir.make(name, path.clone(), None).map_err(|e| not_made(e, &path))?;
             if made.fresh {
                 self.made.push((Arc::clone(&dir), name.to_vec()));
             }
@@ -504,6 +501,17 @@ impl<'o> Run<'o, '_> {
             }
         }
         result
+    }
+}
+
+fn not_made(source: std::io::Error, path: &[u8]) -> RestoreError {
+    let target = Name(path.to_vec());
+    match Errno::from_io_error(&source) {
+        Some(Errno::NOTDIR | Errno::LOOP) => {
+            let why = "no directory is there, or a link, and a restore follows none; SNAPSHOT:PATH brings what lies at PATH straight into --target";
+            RestoreError::Target { target, why: why.to_owned() }
+        }
+        _ => RestoreError::Io { act: "make the directory", path: target, source },
     }
 }
 

@@ -66,20 +66,21 @@ fn history(repo: &Repo, options: &Options) -> Result<History, SnapshotError> {
     let (snapshots, _) = repo.snapshots()?;
     let mut history = History { sequence: 1, previous: None, parent: None };
     let wanted: Vec<Name> = root_paths(options);
+    // the newest of those that have as many of the roots as any
+    let mut most = 1;
     for snapshot in snapshots {
         let mine = snapshot.document.host == options.host;
         if mine && snapshot.document.sequence >= history.sequence {
             history.sequence = snapshot.document.sequence + 1;
             history.previous = Some(snapshot.id);
         }
+        let shared = snapshot.document.roots.iter().filter(|r| wanted.contains(&r.path)).count();
         let chosen = match options.parent {
             Some(id) => snapshot.id == id,
-            None => {
-                mine && !snapshot.forgotten
-                    && snapshot.document.roots.iter().any(|r| wanted.contains(&r.path))
-            }
+            None => mine && !snapshot.forgotten && shared >= most,
         };
         if chosen {
+            most = shared;
             history.parent = Some(snapshot);
         }
     }

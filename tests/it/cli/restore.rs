@@ -443,3 +443,21 @@ fn two_dots_behind_a_link_are_those_of_what_it_leads_to() {
     let found = env.path("out").join(env.path("real/f").strip_prefix("/").unwrap());
     assert_eq!(fs::read(found).unwrap(), b"the right one");
 }
+
+#[test]
+fn a_link_on_the_way_is_named_with_the_way_around_it() {
+    let env = TestEnv::new();
+    env.write("app/f", "f");
+    env.ok(["snapshot", &env.arg("app")]);
+    fs::create_dir(env.path("out")).unwrap();
+    let first = env.path("app").components().nth(1).unwrap().as_os_str().to_owned();
+    std::os::unix::fs::symlink("/elsewhere", env.path("out").join(&first)).unwrap();
+    let run = env.run(["restore", "latest", "-t", &env.arg("out"), "--in-place"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains(first.to_str().unwrap()) && run.stderr.contains("or a link"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("SNAPSHOT:PATH"), "{}", run.stderr);
+}

@@ -296,3 +296,20 @@ fn a_damaged_database_of_the_plan_is_a_problem_each_time() {
         assert!(run.stderr.contains("[database-unsound]"), "{}", run.stderr);
     }
 }
+
+#[test]
+fn the_parent_is_one_that_has_all_the_roots() {
+    let env = TestEnv::new();
+    env.write("a/x", "x");
+    env.write("b/y", "y");
+    let (a, b) = (env.arg("a"), env.arg("b"));
+    // what changed within the last moments is read again
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    env.ok(["snapshot", &a, &b]);
+    env.ok(["snapshot", &a]);
+    let run = env.run(["snapshot", &a, &b, "--skip-if-unchanged"]);
+    assert!(run.code == 0 && run.stdout.is_empty(), "{}{}", run.stdout, run.stderr);
+    env.write("b/z", "z");
+    let run = env.run(["snapshot", &a, &b]);
+    assert!(run.stderr.contains("1 new, 0 changed, 2 unchanged"), "{}", run.stderr);
+}
