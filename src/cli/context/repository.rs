@@ -279,6 +279,14 @@ impl Context {
     ) -> Result<&'s Snapshot, CommandError> {
         choose_but(wanted, snapshots, filters, &self.unreadable.borrow())
     }
+
+    /// Makes sure that none of those that [`Self::snapshots`] could not read may be newer than this one.
+    ///
+    /// # Errors
+    /// If one may be.
+    pub fn be_sure(&self, found: &Snapshot, snapshots: &[Snapshot]) -> Result<(), CommandError> {
+        be_sure(found, snapshots, &self.unreadable.borrow())
+    }
 }
 
 /// As [`Context::choose`], where these could not be read.
@@ -299,21 +307,23 @@ pub fn choose_but<'s>(
         let text = format!("snapshot {} is there, but its document is damaged and cannot be read", id.short());
         CommandError::new(Exit::Damage, text).next("lifeboat verify says what is damaged and how it is mended")
     })?;
-    if !matches!(wanted, Wanted::Id(_))
-        && let Some(id) = unreadable.iter().find(|id| !is_older(**id, found, snapshots))
-    {
-        let text = format!(
-            "which snapshot is meant cannot be told: {} is there, cannot be read, and may be newer than {}",
-            id.short(),
-            found.id.short()
-        );
-        let next = format!(
-            "give an id, such as {}, to take that one all the same; lifeboat verify says what is damaged and how it is mended",
-            found.id.short()
-        );
-        return Err(CommandError::new(Exit::Damage, text).next(next));
+    if !matches!(wanted, Wanted::Id(_)) {
+        be_sure(found, snapshots, unreadable)?;
     }
     Ok(found)
+}
+
+// Refuses to take a snapshot for the newest while another may be, and cannot be read.
+fn be_sure(found: &Snapshot, snapshots: &[Snapshot], unreadable: &[SnapshotId]) -> Result<(), CommandError> {
+    let Some(id) = unreadable.iter().find(|id| !is_older(**id, found, snapshots)) else { return Ok(()) };
+    let (id, found) = (id.short(), found.id.short());
+    let text = format!(
+        "which snapshot is meant cannot be told: {id} is there, cannot be read, and may be newer than {found}"
+    );
+    let next = format!(
+        "give an id, such as {found}, to take that one all the same; lifeboat verify says what is damaged and how it is mended"
+    );
+    Err(CommandError::new(Exit::Damage, text).next(next))
 }
 
 // Whether a snapshot that cannot be read was taken before another: some snapshot that is not newer than that one names it as the one before.

@@ -272,6 +272,8 @@ fn damage_document(env: &TestEnv, id: &str) {
 #[test]
 fn the_newest_is_not_guessed_where_a_newer_one_may_be_damaged() {
     let env = TestEnv::with_tree();
+    env.write("tree/lifeboat.toml", "[app]\nname = \"tree\"\n");
+    let plan = env.arg("tree/lifeboat.toml");
     let first = env.snapshot(&["--tag", "good"]);
     env.write("tree/new", "x");
     let second = env.snapshot(&["--tag", "good"]);
@@ -289,6 +291,7 @@ fn the_newest_is_not_guessed_where_a_newer_one_may_be_damaged() {
         &["ls", "latest"],
         &["cat", "latest:tree/a/two"],
         &["show"],
+        &["drill", "-c", &plan],
     ] {
         let run = env.run(args);
         assert_eq!(run.code, 40, "{args:?}: {}", run.stderr);

@@ -260,14 +260,18 @@ fn chosen<'s>(
             u64::from_le_bytes(bytes).checked_rem(ours.len() as u64).and_then(|at| usize::try_from(at).ok())
         }
     };
-    at.and_then(|at| ours.get(at).copied()).ok_or_else(|| {
+    let found = at.and_then(|at| ours.get(at).copied()).ok_or_else(|| {
         let mut text = format!("no snapshot that is kept holds {}", plan.root().display());
         if let Some(at) = disaster_at {
             text.push_str(&format!(" and was taken before {}", at.shown()));
         }
         CommandError::new(Exit::Inconclusive, text)
             .next("lifeboat snapshot, next to the plan, takes one that does")
-    })
+    })?;
+    if !args.random {
+        context.be_sure(found, snapshots)?;
+    }
+    Ok(found)
 }
 
 /// The kept snapshots that hold a tree, oldest first.
