@@ -12,7 +12,7 @@ use crate::store::Key;
 pub enum FaultKind {
     /// A number has no record.
     Missing,
-    /// The bytes do not have the hash of the name.
+    /// The bytes do not have the hash of the name, or cannot be read.
     Altered,
     /// It is not where it says that it belongs, or does not follow the record before it.
     Reordered,
@@ -38,7 +38,7 @@ impl FaultKind {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Missing => "it is missing",
-            Self::Altered => "its bytes do not have the hash that its name says",
+            Self::Altered => "its bytes do not have the hash that its name says, or cannot be read",
             Self::Reordered => "it does not follow the record before it",
             Self::Unsigned => "it is not signed",
             Self::Foreign => "it is not signed by the writer in whose folder it lies",

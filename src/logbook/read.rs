@@ -183,17 +183,10 @@ fn judge(
     Ok((!PublicKey::is_canonical(&signature)).then_some(FaultKind::Touched))
 }
 
-/// The bytes; `None` if the object is too large or gone.
+/// The bytes; `None` if the object is gone, too large or cannot be read.
 fn read_bounded(repo: &Repo, key: &Key, limit: u64) -> Result<Option<Vec<u8>>> {
-    let size = match repo.store().size(key) {
-        Err(StoreError::Missing { .. }) => return Ok(None),
-        other => other?,
-    };
-    if size > limit {
-        return Ok(None);
-    }
     match repo.store().read_all(key, limit) {
-        Err(StoreError::Missing { .. } | StoreError::Short { .. }) => Ok(None),
+        Err(e) if e.is_of_the_object() => Ok(None),
         other => Ok(Some(other?)),
     }
 }

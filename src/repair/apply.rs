@@ -7,7 +7,7 @@ use super::proposal::{Proposal, listing};
 use super::salvage::Salvage;
 use super::{Outcome, RepairError, Result, rebuild};
 use crate::base::event::{Event, Observer, Step};
-use crate::base::id::{ChunkId, IndexId, PackId};
+use crate::base::id::{ChunkId, IndexId, PackId, SnapshotId};
 use crate::repo::load::Condemned;
 use crate::repo::open::{RECOVER_MD, RECOVER_PY};
 use crate::repo::writer::{DEFAULT_LEVEL, Writer};
@@ -50,10 +50,21 @@ fn mend(proposal: &Proposal, repo: &Repo) -> Result<Outcome> {
         rebuild_index(proposal, repo, &mut outcome)?;
     }
     for key in &proposal.quarantine {
+        still_unreadable(repo, key)?;
         outcome.quarantined.push(park(repo, key)?);
     }
     repo.store().sync()?;
     Ok(outcome)
+}
+
+// A read that failed may have been the moment's: a document that is given now stays.
+fn still_unreadable(repo: &Repo, key: &Key) -> Result<()> {
+    let Ok(id) = SnapshotId::from_hex(key.stem()) else { return Ok(()) };
+    match repo.document(id) {
+        Ok(_) => Err(RepairError::Changed),
+        Err(e) if e.is_damage() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn rewrite(proposal: &Proposal, repo: &Repo, outcome: &mut Outcome) -> Result<()> {

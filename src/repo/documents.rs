@@ -13,6 +13,9 @@ use crate::format::record::MAX_SMALL;
 use crate::format::snapshot::{Document, MAX_BYTES, NAMESPACE, Tombstone};
 use crate::store::{Key, Kind, Published, StoreError};
 
+/// A public key or a signature is at most this large.
+const MAX_SMALL_TEXT: u64 = 64 << 10;
+
 /// A document that was loaded.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -97,7 +100,10 @@ impl Repo {
     pub fn writers(&self) -> Result<Vec<PublicKey>> {
         let mut keys = Vec::new();
         for object in self.store.list(Kind::Writers)? {
-            let bytes = self.store.read_all(&object.key, 64 << 10)?;
+            let bytes = match self.store.read_all(&object.key, MAX_SMALL_TEXT) {
+                Err(e) if e.is_of_the_object() => continue,
+                other => other?,
+            };
             if let Ok(key) = PublicKey::parse(&bytes)
                 && object.key == Key::writer(&key.file_hash())
             {
@@ -110,11 +116,13 @@ impl Repo {
     /// Who signed a document.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the document cannot be read, or the store fails.
     pub fn signed(&self, id: SnapshotId, writers: &[PublicKey]) -> Result<Signed> {
         let document = self.store.read_all(&Key::document(id), MAX_BYTES)?;
-        let signature = match self.store.read_all(&Key::signature(id), 64 << 10) {
+        let signature = match self.store.read_all(&Key::signature(id), MAX_SMALL_TEXT) {
             Err(StoreError::Missing { .. }) => return Ok(Signed::Missing),
+            // as bad as a wrong one
+            Err(e) if e.is_of_the_object() => return Ok(Signed::Unknown),
             other => other?,
         };
         let signer = writers.iter().find(|w| w.verifies(NAMESPACE, &document, &signature));

@@ -121,17 +121,17 @@ impl RepoError {
         move |source| Self::Io { act, source }
     }
 
-    /// True if stored data is damaged or missing, as against a failure of the system.
+    /// True if stored data is damaged, missing or cannot be read, as against a failure of the system.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Damaged { .. }
-                | Self::WrongHash { .. }
-                | Self::ChunkMissing(_)
-                | Self::ChunkDamaged { .. }
-                | Self::Manifest { .. }
-                | Self::Store(StoreError::Missing { .. } | StoreError::Short { .. })
-        )
+            | Self::WrongHash { .. }
+            | Self::ChunkMissing(_)
+            | Self::ChunkDamaged { .. }
+            | Self::Manifest { .. } => true,
+            Self::Store(error) => error.is_of_the_object(),
+            _ => false,
+        }
     }
 
     /// True if what was to be read is damaged, missing or malformed: it costs what it holds, and what else is stored may be read.

@@ -65,7 +65,24 @@ impl LocalStore {
         if error.kind() == io::ErrorKind::NotFound {
             return StoreError::Missing { key: key.clone() };
         }
-        StoreError::io("open", self.path(key).display())(error)
+        self.unreadable_or("open", key, error)
+    }
+
+    fn unreadable_or(&self, act: &'static str, key: &Key, error: io::Error) -> StoreError {
+        if is_of_the_medium(&error) && !self.is_out_of_reach() {
+            return StoreError::Unreadable { key: key.clone(), source: error };
+        }
+        StoreError::io(act, self.path(key).display())(error)
+    }
+
+    // A disk that was pulled fails as one with a bad sector does, but for all objects: a small one is asked for
+    // from the disk itself, not from what the kernel has kept of it.
+    fn is_out_of_reach(&self) -> bool {
+        let asked = File::open(self.path(&Key::repository())).and_then(|file| {
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            file.read_at(&mut [0], 0)
+        });
+        asked.is_err_and(|error| is_of_the_medium(&error))
     }
 
     fn touched(&self, dir: &Path) {
@@ -149,7 +166,7 @@ impl Store for LocalStore {
                 let have = file.metadata().map_err(StoreError::io("read", self.path(key).display()))?.len();
                 Err(StoreError::Short { key: key.clone(), end, have })
             }
-            Err(e) => Err(StoreError::io("read", self.path(key).display())(e)),
+            Err(e) => Err(self.unreadable_or("read", key, e)),
         }
     }
 
@@ -158,7 +175,8 @@ impl Store for LocalStore {
         if metadata.is_file() {
             return Ok(metadata.len());
         }
-        Err(StoreError::io("read", self.path(key).display())(io::Error::other("it is not a regular file")))
+        let source = io::Error::other("it is not a regular file");
+        Err(StoreError::Unreadable { key: key.clone(), source })
     }
 
     fn stage(&self) -> Result<Box<dyn Staged>> {
@@ -263,6 +281,15 @@ impl Store for LocalStore {
 
 fn is_missing(error: Option<&io::Error>) -> bool {
     error.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+// What a disk or a file system says of bytes that it has lost, as against a refusal.
+fn is_of_the_medium(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let told = Errno::from_io_error(error);
+    told.is_some_and(|errno| {
+        [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::NODATA, Errno::REMOTEIO].contains(&errno)
+    })
 }
 
 // EINVAL: file systems that cannot promise it in one step (some network ones); link and unlink can

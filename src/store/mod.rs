@@ -208,6 +208,25 @@ pub enum StoreError {
         /// Its size.
         have: u64,
     },
+    /// It is there, and its bytes do not come: a bad sector, a damaged file system, no regular file.
+    #[error("{key} cannot be read")]
+    Unreadable {
+        /// The object.
+        key: Key,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// It is larger than objects of its kind are.
+    #[error("{key} has {bytes} bytes, more than the {limit} allowed")]
+    TooLarge {
+        /// The object.
+        key: Key,
+        /// Its size.
+        bytes: u64,
+        /// What was allowed.
+        limit: u64,
+    },
     /// The system refused.
     #[error("could not {act} {what}")]
     Io {
@@ -225,6 +244,11 @@ impl StoreError {
     pub(crate) fn io(act: &'static str, what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         let what = what.to_string();
         move |source| Self::Io { act, what, source }
+    }
+
+    /// True if it tells of one object, as against a failure of the store: it costs that object alone.
+    pub fn is_of_the_object(&self) -> bool {
+        !matches!(self, Self::Io { .. })
     }
 }
 
@@ -263,7 +287,8 @@ pub trait Store: Send + Sync {
     /// Fills `buffer` with the object's bytes from `offset` on, or fails.
     ///
     /// # Errors
-    /// If the object is missing, too short or unreadable.
+    /// If the object is missing, too short or unreadable. A store that is out of reach says so
+    /// ([`StoreError::Io`]), and blames no object.
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
     /// The object's size.
@@ -332,8 +357,7 @@ pub trait Store: Send + Sync {
     fn read_all(&self, key: &Key, limit: u64) -> Result<Vec<u8>> {
         let size = self.size(key)?;
         if size > limit {
-            let source = io::Error::other(format!("it has {size} bytes, more than the {limit} allowed"));
-            return Err(StoreError::Io { act: "read", what: key.to_string(), source });
+            return Err(StoreError::TooLarge { key: key.clone(), bytes: size, limit });
         }
         let mut bytes = vec![0; size as usize];
         self.read_at(key, 0, &mut bytes)?;

@@ -1,7 +1,7 @@
 //! Stores for tests: one in memory that models what a loss of power leaves, and a decorator that
 //! fails at a chosen write. Used by this crate's tests and by fuzz targets; never by the program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,13 +15,15 @@ struct Disk {
     visible: Objects,
     durable: Objects,
     times: BTreeMap<Key, SystemTime>,
+    // objects whose bytes do not come
+    spoiled: BTreeSet<Key>,
     now: SystemTime,
 }
 
 impl Default for Disk {
     fn default() -> Self {
         let (visible, durable) = (Objects::new(), Objects::new());
-        Self { visible, durable, times: BTreeMap::new(), now: UNIX_EPOCH }
+        Self { visible, durable, times: BTreeMap::new(), spoiled: BTreeSet::new(), now: UNIX_EPOCH }
     }
 }
 
@@ -97,6 +99,11 @@ impl MemoryStore {
         }
         disk.durable = disk.visible.clone();
     }
+
+    /// Makes an object unreadable, as bad sectors do: it is listed with its size, and its bytes do not come.
+    pub fn spoil(&self, key: &Key) {
+        held(&self.disk).spoiled.insert(key.clone());
+    }
 }
 
 impl Disk {
@@ -132,7 +139,12 @@ impl Store for MemoryStore {
     }
 
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let object = held(&self.disk).visible.get(key).cloned();
+        let disk = held(&self.disk);
+        if disk.spoiled.contains(key) {
+            let source = io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
+            return Err(StoreError::Unreadable { key: key.clone(), source });
+        }
+        let object = disk.visible.get(key).cloned();
         let object = object.ok_or_else(|| StoreError::Missing { key: key.clone() })?;
         let end = offset.saturating_add(buffer.len() as u64);
         let (have, range) = (object.len() as u64, offset as usize..end as usize);
@@ -166,6 +178,9 @@ impl Store for MemoryStore {
         let mut disk = held(&self.disk);
         let object = disk.visible.remove(from).ok_or_else(|| StoreError::Missing { key: from.clone() })?;
         disk.visible.insert(to.clone(), object);
+        if disk.spoiled.remove(from) {
+            disk.spoiled.insert(to.clone());
+        }
         // as file systems do: the time is that of the content
         let time = disk.times.get(from).copied().unwrap_or(UNIX_EPOCH);
         disk.times.insert(to.clone(), time);
@@ -242,7 +257,7 @@ impl Fault {
 pub enum ReadFault {
     /// It fails once, as at a bad sector.
     Once,
-    /// It and everything after it fails, writes too: the store is gone.
+    /// It and everything after it fails, writes too: the store is gone, and each read blames its object.
     Gone,
     /// It ends before all bytes are there, once.
     Short,
@@ -305,7 +320,7 @@ impl<S: Store> FaultyStore<S> {
     }
 
     // The fault of this read, if it is its turn. Not every fault is one of every read.
-    fn read_fault(&self, fits: impl Fn(ReadFault) -> bool) -> Result<Option<ReadFault>> {
+    fn read_fault(&self, key: Option<&Key>, fits: impl Fn(ReadFault) -> bool) -> Result<Option<ReadFault>> {
         let mut state = held(&self.state);
         let number = state.reads;
         state.reads += 1;
@@ -313,7 +328,11 @@ impl<S: Store> FaultyStore<S> {
         state.was_read_wrong |= fault.is_some();
         state.is_gone |= fault == Some(ReadFault::Gone);
         if state.is_gone || fault == Some(ReadFault::Once) {
-            return Err(StoreError::io("read", "an object")(io::Error::other("injected fault")));
+            let source = io::Error::other("injected fault");
+            return Err(match key {
+                Some(key) => StoreError::Unreadable { key: key.clone(), source },
+                None => StoreError::io("list", "objects")(source),
+            });
         }
         Ok(fault)
     }
@@ -371,7 +390,8 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
         self.inner.location()
     }
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let fault = self.read_fault(|fault| !matches!(fault, ReadFault::Stale | ReadFault::Empty))?;
+        let fault =
+            self.read_fault(Some(key), |fault| !matches!(fault, ReadFault::Stale | ReadFault::Empty))?;
         self.inner.read_at(key, offset, buffer)?;
         if fault == Some(ReadFault::Short) {
             let (end, have) = (offset + buffer.len() as u64, offset + buffer.len() as u64 / 2);
@@ -380,7 +400,7 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
         Ok(())
     }
     fn size(&self, key: &Key) -> Result<u64> {
-        self.read_fault(|fault| matches!(fault, ReadFault::Once | ReadFault::Gone))?;
+        self.read_fault(Some(key), |fault| matches!(fault, ReadFault::Once | ReadFault::Gone))?;
         self.inner.size(key)
     }
     fn stage(&self) -> Result<Box<dyn Staged>> {
@@ -388,7 +408,7 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
         Ok(Box::new(FaultyStaged { staged, store: self.clone() }))
     }
     fn list(&self, kind: Kind) -> Result<Vec<ObjectInfo>> {
-        match self.read_fault(|fault| fault != ReadFault::Short)? {
+        match self.read_fault(None, |fault| fault != ReadFault::Short)? {
             Some(ReadFault::Empty) => Ok(Vec::new()),
             Some(ReadFault::Stale) => {
                 let before = self.before.iter().find(|(listed, _)| *listed == kind);

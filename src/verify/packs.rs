@@ -8,6 +8,7 @@ use std::time::Instant;
 use sha2::{Digest as _, Sha256};
 
 use super::{Depth, Options, Selection};
+use crate::base::error::causes;
 use crate::base::event::{Event, Observer};
 use crate::base::id::{ChunkId, PackId};
 use crate::format::FormatError;
@@ -104,7 +105,7 @@ impl<'r> Checker<'r> {
         while at < pack.bytes {
             let len = (pack.bytes - at).min(PIECE as u64) as usize;
             self.stored.resize(len, 0);
-            self.store.read_at(&key, at, &mut self.stored).map_err(|e| chain(&e))?;
+            self.store.read_at(&key, at, &mut self.stored).map_err(|e| causes(&e))?;
             hasher.update(&self.stored);
             at += len as u64;
             progress(len as u64);
@@ -134,7 +135,7 @@ impl<'r> Checker<'r> {
                 }
                 Err(e) => {
                     readable = false;
-                    Err(BadFrame { why: chain(&e), chunks: all(chunks) })
+                    Err(BadFrame { why: causes(&e), chunks: all(chunks) })
                 }
             };
             match checked {
@@ -163,7 +164,7 @@ impl<'r> Checker<'r> {
     ) -> std::result::Result<(), BadFrame> {
         let decoded = self.decoder.decode(&self.stored, raw_size.into(), &mut self.raw);
         // a frame that does not decode gives none of its chunks
-        decoded.map_err(|e| BadFrame { why: chain(&e), chunks: all(chunks) })?;
+        decoded.map_err(|e| BadFrame { why: causes(&e), chunks: all(chunks) })?;
         let (mut end, mut contents) = (0, Vec::with_capacity(chunks.len()));
         for (id, place) in chunks {
             let start = place.offset as usize;
@@ -196,7 +197,7 @@ impl<'r> Checker<'r> {
             return Err("its frames do not fill it".to_owned());
         }
         self.stored.resize(len as usize, 0);
-        self.store.read_at(key, start, &mut self.stored).map_err(|e| chain(&e))?;
+        self.store.read_at(key, start, &mut self.stored).map_err(|e| causes(&e))?;
         hasher.update(&self.stored);
         let table = self.decode_tail(pack.bytes).map_err(|e| e.to_string())?;
         let mut chunks = members.iter();
@@ -245,17 +246,6 @@ const BAD_CHUNK: &str = "its chunks are not what they were";
 
 fn chunk_pack(members: &[(ChunkId, Place)]) -> u32 {
     members.first().map_or(0, |(_, place)| place.pack)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 /// Reads the packs of these numbers.

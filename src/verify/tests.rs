@@ -166,7 +166,7 @@ fn damages(bytes: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     all
 }
 
-/// Every object with every damage, and pairs of one kind swapped.
+/// Every object with every damage, or on bad sectors, and pairs of one kind swapped.
 pub(crate) fn campaign(memory: &MemoryStore, mut check: impl FnMut(&str, &MemoryStore)) {
     let objects = memory.objects();
     for (key, bytes) in &objects {
@@ -178,6 +178,9 @@ pub(crate) fn campaign(memory: &MemoryStore, mut check: impl FnMut(&str, &Memory
             copy.tamper(key, left);
             check(&format!("{what} {key}"), &copy);
         }
+        let copy = memory.copy();
+        copy.spoil(key);
+        check(&format!("unreadable {key}"), &copy);
     }
     let folder = |key: &Key| key.as_str().split('/').next().unwrap_or_default().to_owned();
     let list: Vec<_> = objects.iter().collect();
@@ -325,6 +328,10 @@ fn a_chunk_with_another_good_copy_is_not_lost() {
     assert!(deep(&fixture.memory).is_clean());
     writer.finish_index().unwrap();
     assert_eq!(deep(&fixture.memory).problems, []);
+    let (spoiled, before) = (fixture.memory.copy(), restorable(&fixture.memory));
+    spoiled.spoil(&Key::pack(id));
+    assert_eq!(restorable(&spoiled), before);
+    assert_eq!(deep(&spoiled).severity(), Some(Severity::Degraded));
     let mut flipped = content;
     flipped[100] ^= 1;
     fixture.memory.tamper(&Key::pack(id), Some(flipped));

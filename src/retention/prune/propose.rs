@@ -328,6 +328,7 @@ pub fn sessions(repo: &Repo) -> Result<Vec<SessionSeen>> {
             // one that cannot be understood is one all the same
             Ok(bytes) => serde_json::from_slice::<Session>(&bytes).ok().and_then(|s| s.renews),
             Err(StoreError::Missing { .. }) => continue,
+            Err(e) if e.is_of_the_object() => None,
             Err(e) => return Err(e.into()),
         };
         let name = object.key.stem().to_owned();

@@ -7,7 +7,7 @@ use super::proposal::Refusal;
 use crate::base::id::SnapshotId;
 use crate::format::snapshot::Document;
 use crate::repo::{Repo, RepoError, Result};
-use crate::store::{Key, Kind};
+use crate::store::{Key, Kind, StoreError};
 
 /// What a decision was made on; if this changed, the decision is void.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Seen {
     pub forgotten: Vec<(SnapshotId, Option<Document>)>,
     /// Signatures without a document, and when the store got them.
     pub lone_signatures: Vec<(SnapshotId, SystemTime)>,
-    /// Snapshots that stay but cannot be read.
+    /// Snapshots that stay but cannot be read, and forgotten ones that the disk does not give.
     pub unreadable: Vec<Refusal>,
 }
 
@@ -69,6 +69,10 @@ impl Seen {
             match repo.document(id) {
                 Ok(document) if forgotten => seen.forgotten.push((id, Some(document))),
                 Ok(document) => seen.remaining.push((id, document)),
+                // what may be read the next time is not removed unread
+                Err(RepoError::Store(e @ StoreError::Unreadable { .. })) => {
+                    seen.unreadable.push(unreadable(&Key::document(id), &e.into()));
+                }
                 Err(e) if e.is_damage() && forgotten => seen.forgotten.push((id, None)),
                 Err(e) if e.is_damage() => seen.unreadable.push(unreadable(&Key::document(id), &e)),
                 Err(e) => return Err(e),

@@ -48,7 +48,7 @@ pub fn check(
 fn read(repo: &Repo, id: SnapshotId) -> std::result::Result<Option<(Vec<u8>, Document)>, String> {
     let bytes = match repo.store().read_all(&Key::document(id), MAX_BYTES) {
         Err(StoreError::Missing { .. }) => return Ok(None),
-        other => other.map_err(|e| e.to_string())?,
+        other => other.map_err(|e| super::why(&e))?,
     };
     if SnapshotId::of(&bytes) != id {
         return Err("its bytes do not have the hash that its name says".to_owned());

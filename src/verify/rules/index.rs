@@ -10,7 +10,7 @@ use crate::verify::Problem;
 /// Adds what the load met.
 pub fn check(loaded: &Loaded, found: &mut Vec<Problem>) {
     for (key, error) in &loaded.damaged_indexes {
-        found.push(Problem::IndexDamaged { key: key.clone(), why: error.to_string() });
+        found.push(Problem::IndexDamaged { key: key.clone(), why: super::why(error) });
     }
     for &pack in &loaded.conflicts {
         found.push(Problem::IndexDiffers { pack });

@@ -10,3 +10,12 @@ pub mod records;
 pub mod recovery;
 pub mod sequences;
 pub mod writers;
+
+use std::error::Error;
+
+use crate::base::error::causes;
+
+/// Why an object cannot be read, for a sentence that names it.
+fn why(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), causes)
+}

@@ -57,7 +57,7 @@ fn each(
         let why = match repo.store().read_all(&key, limit) {
             // these come and go
             Err(StoreError::Missing { .. }) => continue,
-            Err(e) => e.to_string(),
+            Err(e) => super::why(&e),
             Ok(bytes) => match judge(&key, &bytes) {
                 Ok(()) => continue,
                 Err(why) => why,

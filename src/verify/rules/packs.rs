@@ -31,7 +31,7 @@ pub fn check(repo: &Repo, loaded: &Loaded, found: &mut Vec<Problem>) -> Result<B
     for (pack, error) in &loaded.unreadable {
         if !numbers.contains_key(pack) {
             numbers.insert(*pack, found.len());
-            found.push(Problem::PackUnreadable { pack: *pack, why: error.to_string(), hits: Vec::new() });
+            found.push(Problem::PackUnreadable { pack: *pack, why: super::why(error), hits: Vec::new() });
         }
     }
     for (pack, ..) in &loaded.unindexed {

@@ -17,6 +17,8 @@ pub fn check(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {
                 found.push(Problem::RecoveryMissing { key });
                 continue;
             }
+            // no file, or one that cannot be read
+            Err(e) if e.is_of_the_object() => 0,
             other => other?,
         };
         let fitting = versions.iter().any(|v| v.len() as u64 == size);
