@@ -85,7 +85,7 @@ impl<'w> Salvage<'w> {
         if let Ok(table) = read_table(self.store, id, bytes) {
             return placed(table);
         }
-        if let Some((.., table)) = loaded.absent.iter().find(|(pack, ..)| *pack == id) {
+        if let Some(table) = loaded.absent.get(&id) {
             return placed(table.clone());
         }
         let known = (0u32..).zip(loaded.index.packs()).find(|(_, pack)| pack.id == Some(id));

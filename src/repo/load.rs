@@ -1,7 +1,7 @@
 //! Loading the index: what the index objects say, held against a listing of the packs; packs that
 //! no index names are read themselves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::chunk_index::ChunkIndex;
 use super::{Repo, RepoError, Result};
@@ -22,11 +22,11 @@ pub struct Loaded {
     /// Packs in the listing that no index names, with what they say of themselves.
     pub unindexed: Vec<(PackId, u64, Table)>,
     /// Packs that an index names but the listing does not have, or with another size.
-    pub missing: Vec<PackId>,
+    pub missing: BTreeSet<PackId>,
     /// What an index says of those: what is lost with them.
-    pub absent: Vec<(PackId, u64, Table)>,
-    /// Packs that two index objects describe differently. The first description is used.
-    pub conflicts: Vec<PackId>,
+    pub absent: BTreeMap<PackId, Table>,
+    /// Packs that are described in two ways. The first description is used.
+    pub conflicts: BTreeSet<PackId>,
     /// Packs in the listing whose own table cannot be read.
     pub unreadable: Vec<(PackId, RepoError)>,
     /// The index objects, and which could not be read.
@@ -52,7 +52,7 @@ impl Loaded {
             Some(&bytes) if bytes == line.bytes && fits(&table) => match (known.get(&line.pack), table) {
                 (Some(Some(number)), Some(table)) => {
                     if !self.index.describes(*number, bytes, &table) {
-                        self.conflicts.push(line.pack);
+                        self.conflicts.insert(line.pack);
                     }
                 }
                 (Some(_), _) => {}
@@ -63,8 +63,10 @@ impl Loaded {
             },
             _ if avoided.contains(&line.pack) => {}
             _ => {
-                self.missing.push(line.pack);
-                self.absent.extend(table.map(|table| (line.pack, line.bytes, table)));
+                self.missing.insert(line.pack);
+                if let Some(table) = table {
+                    self.absent.entry(line.pack).or_insert(table);
+                }
             }
         }
     }
@@ -138,25 +140,22 @@ impl Repo {
         for object in indexes {
             let Ok(id) = IndexId::from_hex(object.key.stem()) else { continue };
             loaded.indexes.push(id);
-            let mut names = Vec::new();
+            // a small object may name one pack millions of times
+            let mut names = BTreeSet::new();
             let read = self.read_index_of(&object.key, id, kind, |line, table| {
-                names.push(line.pack);
+                names.insert(line.pack);
                 loaded.take_up(line, table, listed, avoided, &mut known);
                 Ok(())
             });
             match read {
-                Ok(()) => loaded.named.push((id, names)),
+                Ok(()) => loaded.named.push((id, names.into_iter().collect())),
                 Err(e) if e.is_damage() => loaded.damaged_indexes.push((object.key.clone(), e)),
                 Err(e) => return Err(e),
             }
         }
         self.adopt(&mut loaded, listed, &known)?;
         loaded.missing.retain(|pack| !known.contains_key(pack));
-        loaded.absent.retain(|(pack, ..)| !known.contains_key(pack));
-        loaded.absent.sort_by_key(|(pack, ..)| *pack);
-        loaded.absent.dedup_by_key(|(pack, ..)| *pack);
-        loaded.missing.sort_unstable();
-        loaded.missing.dedup();
+        loaded.absent.retain(|pack, _| !known.contains_key(pack));
         Ok(loaded)
     }
 
@@ -257,4 +256,33 @@ pub fn read_table_of(store: &dyn Store, key: &Key, bytes: u64) -> Result<Table> 
         return Err(damaged(FormatError::malformed("a pack", "its table and its seek table differ")));
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{FrameInfo, Kind};
+    use crate::store::testing::MemoryStore;
+
+    #[test]
+    fn a_pack_that_is_named_often_is_kept_once() {
+        let (memory, _) = crate::verify::tests::empty();
+        let repo = crate::verify::tests::open_repo(memory.clone());
+        let frame = FrameInfo { bytes: 9, chunks: vec![(crate::base::ChunkId::of(b"x"), 1)] };
+        let table = pack::Table { kind: Kind::Content, frames: vec![frame] };
+        let mut lines = Vec::new();
+        for _ in 0..1000 {
+            index::write_pack(&mut lines, PackId([1; 32]), 100, &table).unwrap();
+        }
+        write_index(&memory, &lines);
+        let loaded = repo.load(Condemned::Use).unwrap();
+        assert!(loaded.damaged_indexes.is_empty());
+        assert_eq!(loaded.named[0].1, [PackId([1; 32])]);
+        assert_eq!((loaded.missing.len(), loaded.absent.len()), (1, 1));
+    }
+
+    fn write_index(memory: &MemoryStore, lines: &[u8]) {
+        let bytes = zstd::encode_all(lines, 3).unwrap();
+        memory.create(&Key::index(IndexId(sha256(&bytes))), &bytes).unwrap();
+    }
 }

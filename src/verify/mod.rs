@@ -116,7 +116,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
     rules::index::check(&loaded, &mut found);
     let absent = rules::packs::check(repo, &loaded, &mut found)?;
 
-    let proofs = select::Proofs::read(&log);
+    let proofs = select::Proofs::read(&log, repo.clock().now());
     let (survey, read) = if options.snapshots.is_some() {
         let survey = manifests::survey(repo, &loaded.index, &documents, observer)?;
         let order = select::choose(&loaded.index, &proofs, options, Some(&survey.packs));

@@ -6,11 +6,15 @@ use std::time::Duration;
 use super::{Coverage, Depth, Options, Selection};
 use crate::base::id::PackId;
 use crate::base::time::Timestamp;
+use crate::format::record::Record;
 use crate::logbook::Logbook;
 use crate::repo::{ChunkIndex, Repo};
 
 /// A proof is recent for so long.
 pub const RECENT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What other hosts date later than this by their clocks is no proof from the future.
+const SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// When packs were last found right.
 #[derive(Default)]
@@ -20,10 +24,12 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// What the logbook's trusted records tell.
-    pub fn read(logbook: &Logbook) -> Self {
+    /// What the logbook's trusted records tell. A record that is dated later than `now` proves nothing: nobody knows
+    /// how long ago it was written.
+    pub fn read(logbook: &Logbook, now: Timestamp) -> Self {
         let mut proofs = Self::default();
-        for (_, record) in logbook.trusted().filter(|(_, record)| record.kind == "verify") {
+        let counts = |record: &Record| record.kind == "verify" && record.at.since(now) <= SKEW;
+        for (_, record) in logbook.trusted().filter(|(_, record)| counts(record)) {
             let depth = record.body.get("depth").and_then(|d| d.as_str()).unwrap_or_default();
             let packs = record.body.get("packs").and_then(|p| p.as_array()).into_iter().flatten();
             for pack in packs.filter_map(|p| PackId::from_hex(p.as_str()?).ok()) {

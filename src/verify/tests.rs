@@ -63,7 +63,7 @@ pub(crate) fn take(repo: &Repo, key: &WriterKey, root: &std::path::Path) -> Snap
 }
 
 /// A repository without snapshots, and who may write to it.
-pub(super) fn empty() -> (MemoryStore, WriterKey) {
+pub(crate) fn empty() -> (MemoryStore, WriterKey) {
     let (memory, key) = (MemoryStore::default(), WriterKey::generate("test").unwrap());
     let store: Arc<dyn Store> = Arc::new(memory.clone());
     open::create(&store, key.public(), clock()).unwrap();
@@ -360,6 +360,21 @@ fn a_sample_goes_on_with_what_was_proved_longest_ago() {
         assert_eq!(report.coverage.share() == 1.0, proved.len() as u64 == report.checked_packs);
     }
     assert_eq!(runs - 1, repo.load(Condemned::Use).unwrap().index.packs().len());
+}
+
+#[test]
+fn a_proof_from_the_future_proves_nothing() {
+    let fixture = Fixture::new();
+    let body = deep(&fixture.memory).record_body();
+    for (later, share) in [(60, 1.0), (3600, 0.0), (365 * 24 * 3600, 0.0)] {
+        let memory = fixture.memory.copy();
+        let clock = Clock::Fixed(Timestamp::from_seconds(1_800_000_000 + later).unwrap().0);
+        let ahead = Repo::open(Arc::new(memory.clone()), clock).unwrap();
+        append(&ahead, &fixture.key, act("verify", body.clone())).unwrap();
+        drop(ahead);
+        let report = at_depth(&memory, Depth::Structure);
+        assert!((report.coverage.share() - share).abs() < f64::EPSILON, "{later}");
+    }
 }
 
 #[test]

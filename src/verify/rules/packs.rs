@@ -40,7 +40,7 @@ pub fn check(repo: &Repo, loaded: &Loaded, found: &mut Vec<Problem>) -> Result<B
         }
     }
     let mut absent = BadChunks::new();
-    for (pack, _, table) in &loaded.absent {
+    for (pack, table) in &loaded.absent {
         let Some(&number) = numbers.get(pack) else { continue };
         let chunks = table.frames.iter().flat_map(|f| &f.chunks).map(|(id, _)| *id);
         absent.extend(chunks.filter(|id: &ChunkId| loaded.index.get(id).is_none()).map(|id| (id, number)));
