@@ -3,30 +3,35 @@
 //! Durability (format.md, section 9): a file is written under `tmp/`, synced, renamed to its name
 //! without ever replacing, and its directory is synced by [`Store::sync`], once for many files.
 //! A sync that failed is never tried again: the file's writer fails.
+//!
+//! Nothing is written or deleted through a link in the folder; reads follow them.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 
+use super::folders::{Folders, clear, rename_noreplace, split};
 use super::{Key, Kind, Lock, LockMode, ObjectInfo, Published, Result, Staged, Store, StoreError};
+use crate::sys::host::random_hex;
 
 const TMP: &str = "tmp";
+/// What the names of files that are being written begin with.
+const STAGED: &str = "new-";
 
 /// A repository's folder.
 pub struct LocalStore {
-    root: PathBuf,
-    unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
+    folders: Arc<Folders>,
 }
 
 impl LocalStore {
     /// The store in an existing folder.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), unsynced: Arc::default() }
+        Self { folders: Arc::new(Folders::of(root.into())) }
     }
 
     /// Makes the folder, if it is missing, with nobody else allowed in.
@@ -36,7 +41,8 @@ impl LocalStore {
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let shown = root.display();
-        private_dir(true).create(&root).map_err(StoreError::io("make the directory", &shown))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&root);
+        made.map_err(StoreError::io("make the directory", &shown))?;
         let mut entries = fs::read_dir(&root).map_err(StoreError::io("list", &shown))?;
         if entries.next().is_some() {
             let source = io::Error::new(io::ErrorKind::DirectoryNotEmpty, "it is not empty");
@@ -45,20 +51,20 @@ impl LocalStore {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))
             .map_err(StoreError::io("set the mode of", &shown))?;
         let store = Self::open(root);
-        store.make_dir(&store.root.join(TMP))?;
-        if let Some(parent) = store.root.parent() {
-            store.touched(parent);
+        store.folders.make(TMP)?;
+        if let Some(parent) = store.root().parent() {
+            store.folders.touched(parent);
         }
         Ok(store)
     }
 
     /// The folder.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.folders.root()
     }
 
     fn path(&self, key: &Key) -> PathBuf {
-        self.root.join(key.as_str())
+        self.folders.path(key.as_str())
     }
 
     fn missing_or(&self, key: &Key, error: io::Error) -> StoreError {
@@ -85,17 +91,9 @@ impl LocalStore {
         asked.is_err_and(|error| is_of_the_medium(&error))
     }
 
-    fn touched(&self, dir: &Path) {
-        touched(&self.unsynced, dir);
-    }
-
-    fn make_dir(&self, dir: &Path) -> Result<()> {
-        make_dir(&self.root, &self.unsynced, dir)
-    }
-
     // Every file of a kind that has the name of an object.
     fn walk(&self, kind: Kind, mut found: impl FnMut(Key, &walkdir::DirEntry) -> Result<()>) -> Result<()> {
-        let top = self.root.join(kind.folder());
+        let top = self.folders.path(kind.folder());
         for entry in walkdir::WalkDir::new(&top).follow_links(false) {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -108,7 +106,7 @@ impl LocalStore {
             if !entry.file_type().is_file() {
                 continue;
             }
-            let name = entry.path().strip_prefix(&self.root).ok().and_then(Path::to_str);
+            let name = entry.path().strip_prefix(self.root()).ok().and_then(Path::to_str);
             if let Some(key) = name.and_then(Key::from_listing) {
                 found(key, &entry)?;
             }
@@ -117,44 +115,13 @@ impl LocalStore {
     }
 }
 
-fn private_dir(recursive: bool) -> fs::DirBuilder {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(recursive).mode(0o700);
-    builder
-}
-
-fn touched(unsynced: &Mutex<BTreeSet<PathBuf>>, dir: &Path) {
-    unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned());
-}
-
-// Makes a directory below `root` and those above it; each one made is owed a sync of its parent.
-fn make_dir(root: &Path, unsynced: &Mutex<BTreeSet<PathBuf>>, dir: &Path) -> Result<()> {
-    match private_dir(false).create(dir) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound && dir != root => {
-            let parent = dir.parent().unwrap_or(root);
-            make_dir(root, unsynced, parent)?;
-            return make_dir(root, unsynced, dir);
-        }
-        Err(e) => return Err(StoreError::io("make the directory", dir.display())(e)),
-    }
-    touched(unsynced, dir.parent().unwrap_or(root));
-    Ok(())
-}
-
-fn sync_dir(dir: &Path) -> Result<()> {
-    let synced = File::open(dir).and_then(|d| d.sync_all());
-    synced.map_err(StoreError::io("sync the directory", dir.display()))
-}
-
 impl Store for LocalStore {
     fn directory(&self) -> Option<&Path> {
-        Some(&self.root)
+        Some(self.root())
     }
 
     fn location(&self) -> String {
-        self.root.display().to_string()
+        self.root().display().to_string()
     }
 
     fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -180,11 +147,15 @@ impl Store for LocalStore {
     }
 
     fn stage(&self) -> Result<Box<dyn Staged>> {
-        let tmp = self.root.join(TMP);
-        self.make_dir(&tmp)?;
-        let file = tempfile::Builder::new().prefix("new-").tempfile_in(&tmp);
-        let file = file.map_err(StoreError::io("write in", tmp.display()))?;
-        Ok(Box::new(LocalStaged { root: self.root.clone(), unsynced: Arc::clone(&self.unsynced), file }))
+        let dir = self.folders.make(TMP)?;
+        let begun = random_hex().and_then(|random| {
+            let name = format!("{STAGED}{random}");
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(&dir, &name, flags, Mode::RUSR | Mode::WUSR)?);
+            Ok((name, file))
+        });
+        let (name, file) = begun.map_err(StoreError::io("write in", self.folders.path(TMP).display()))?;
+        Ok(Box::new(LocalStaged { folders: Arc::clone(&self.folders), dir, name, file }))
     }
 
     fn list(&self, kind: Kind) -> Result<Vec<ObjectInfo>> {
@@ -198,7 +169,7 @@ impl Store for LocalStore {
                 }),
                 Err(e) if is_missing(e.io_error()) => {}
                 Err(e) => {
-                    return Err(StoreError::io("list", self.root.join(kind.folder()).display())(e.into()));
+                    return Err(StoreError::io("list", self.folders.path(kind.folder()).display())(e.into()));
                 }
             }
             Ok(())
@@ -218,29 +189,28 @@ impl Store for LocalStore {
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
-        let path = self.path(key);
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(StoreError::io("delete", path.display())(e)),
+        match self.folders.delete(key) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("delete", self.path(key).display())(e))
+            }
+            _ => Ok(()),
         }
-        self.touched(path.parent().unwrap_or(&self.root));
-        Ok(())
     }
 
     fn rename(&self, from: &Key, to: &Key) -> Result<()> {
-        let (old, new) = (self.path(from), self.path(to));
-        let parent = new.parent().unwrap_or(&self.root);
-        self.make_dir(parent)?;
-        rename_noreplace(&old, &new).map_err(|e| self.missing_or(from, e))?;
-        self.touched(parent);
-        self.touched(old.parent().unwrap_or(&self.root));
+        let ((old_dir, old), (new_dir, new)) = (split(from), split(to));
+        let target = self.folders.make(new_dir)?;
+        let renamed = self.folders.open(old_dir);
+        let renamed = renamed.and_then(|source| rename_noreplace((&source, old), (&target, new)));
+        renamed.map_err(|e| self.missing_or(from, e))?;
+        for dir in [new_dir, old_dir] {
+            self.folders.touched(&self.folders.path(dir));
+        }
         Ok(())
     }
 
     fn sync(&self) -> Result<()> {
-        let dirs = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
-        dirs.iter().try_for_each(|dir| sync_dir(dir))
+        self.folders.sync()
     }
 
     fn lock(&self, mode: LockMode) -> Result<Lock> {
@@ -262,20 +232,10 @@ impl Store for LocalStore {
     }
 
     fn clear_staged(&self) -> Result<u64> {
-        let tmp = self.root.join(TMP);
-        let entries = match fs::read_dir(&tmp) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(e) => return Err(StoreError::io("list", tmp.display())(e)),
-        };
-        let mut removed = 0;
-        for entry in entries {
-            let path = entry.map_err(StoreError::io("list", tmp.display()))?.path();
-            let bytes = fs::symlink_metadata(&path).map_or(0, |m| m.len());
-            fs::remove_file(&path).map_err(StoreError::io("delete", path.display()))?;
-            removed += bytes;
+        match self.folders.open(TMP).and_then(|dir| clear(&dir, STAGED)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            other => other.map_err(StoreError::io("clear", self.folders.path(TMP).display())),
         }
-        Ok(removed)
     }
 }
 
@@ -292,45 +252,39 @@ fn is_of_the_medium(error: &io::Error) -> bool {
     })
 }
 
-// EINVAL: file systems that cannot promise it in one step (some network ones); link and unlink can
-fn rename_noreplace(old: &Path, new: &Path) -> io::Result<()> {
-    let cwd = rustix::fs::CWD;
-    match rustix::fs::renameat_with(cwd, old, cwd, new, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            fs::hard_link(old, new)?;
-            fs::remove_file(old)
-        }
-        other => Ok(other?),
-    }
+struct LocalStaged {
+    folders: Arc<Folders>,
+    // of the file that is being written
+    dir: OwnedFd,
+    name: String,
+    file: File,
 }
 
-struct LocalStaged {
-    root: PathBuf,
-    unsynced: Arc<Mutex<BTreeSet<PathBuf>>>,
-    file: tempfile::NamedTempFile,
+impl Drop for LocalStaged {
+    fn drop(&mut self) {
+        // what was published does not have this name any more
+        let _ = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty());
+    }
 }
 
 impl Staged for LocalStaged {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let path = self.file.path().display().to_string();
-        self.file.as_file_mut().write_all(bytes).map_err(StoreError::io("write", path))
+        let path = || self.folders.path(TMP).join(&self.name);
+        (&self.file).write_all(bytes).map_err(|e| StoreError::io("write", path().display())(e))
     }
 
     fn publish(self: Box<Self>, key: &Key) -> Result<Published> {
-        let Self { root, unsynced, file } = *self;
         let read_only = fs::Permissions::from_mode(0o400);
-        file.as_file().set_permissions(read_only).map_err(StoreError::io("set the mode of", key))?;
-        file.as_file().sync_all().map_err(StoreError::io("sync", key))?;
-        let target = root.join(key.as_str());
-        let dir = target.parent().unwrap_or(&root);
-        make_dir(&root, &unsynced, dir)?;
-        let published = match rename_noreplace(file.path(), &target) {
-            // the temporary's name is gone: there is nothing left to clean up
-            Ok(()) => file.into_temp_path().keep().map(|_| Published::Created).map_err(|e| e.error),
+        self.file.set_permissions(read_only).map_err(StoreError::io("set the mode of", key))?;
+        self.file.sync_all().map_err(StoreError::io("sync", key))?;
+        let (dir, name) = split(key);
+        let target = self.folders.make(dir)?;
+        let published = match rename_noreplace((&self.dir, &self.name), (&target, name)) {
+            Ok(()) => Ok(Published::Created),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Published::Existed),
             Err(e) => Err(e),
         };
-        touched(&unsynced, dir);
+        self.folders.touched(&self.folders.path(dir));
         published.map_err(StoreError::io("name", key))
     }
 }
@@ -346,6 +300,51 @@ mod tests {
         super::super::conformance::check(&store).unwrap();
         assert_eq!(fs::metadata(store.root()).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(LocalStore::create(store.root()).is_err(), "a folder that holds something");
+    }
+
+    #[test]
+    fn links_in_the_folder_are_not_followed_by_what_writes_or_deletes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(dir.path().join("repo")).unwrap();
+        let victim = dir.path().join("victim");
+        for kept in ["new-precious", "passwd", "0a.json"] {
+            fs::create_dir_all(&victim).unwrap();
+            fs::write(victim.join(kept), "precious").unwrap();
+        }
+        fs::remove_dir(store.root().join(TMP)).unwrap();
+        for name in [TMP, "sessions", "packs", "quarantine"] {
+            std::os::unix::fs::symlink(&victim, store.root().join(name)).unwrap();
+        }
+        let mine = Key::writer("mine");
+        assert!(store.clear_staged().unwrap_err().to_string().contains("could not clear"));
+        assert!(store.stage().is_err());
+        fs::remove_file(store.root().join(TMP)).unwrap();
+        store.create(&mine, b"x").unwrap();
+        let listed = store.list(Kind::Sessions).unwrap();
+        assert!(listed.iter().any(|o| o.key == Key::session("0a")), "a reader follows it: {listed:?}");
+        assert!(store.delete(&Key::session("0a")).is_err());
+        assert!(store.create(&Key::session("0b"), b"x").is_err());
+        assert!(store.rename(&mine, &mine.below(Kind::Quarantine)).is_err());
+        assert!(store.rename(&Key::session("0a"), &Key::writer("stolen")).is_err());
+        let pack = Key::from_listing("packs/ab/abcd.tar.zst").unwrap();
+        assert!(store.create(&pack, b"x").is_err());
+        let mut left: Vec<_> = fs::read_dir(&victim).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["0a.json", "new-precious", "passwd"]);
+        assert!(store.size(&mine).is_ok());
+    }
+
+    #[test]
+    fn clearing_takes_only_what_writers_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(dir.path().join("repo")).unwrap();
+        let tmp = store.root().join(TMP);
+        fs::write(tmp.join("new-left"), "half").unwrap();
+        fs::write(tmp.join("other"), "not ours").unwrap();
+        fs::create_dir(tmp.join("new-directory")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", tmp.join("new-link")).unwrap();
+        assert_eq!(store.clear_staged().unwrap(), 4);
+        assert_eq!(fs::read_dir(&tmp).unwrap().count(), 3);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crate::base::id::{IndexId, PackId, RecordId, SnapshotId};
 
 pub mod conformance;
+mod folders;
 pub mod local;
 pub mod testing;
 
