@@ -4,7 +4,7 @@
 //! Dropped before [`Writer::finish`], a writer leaves only whole packs that nothing needs yet; the
 //! next snapshot uses them, or a prune removes them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -194,7 +194,8 @@ impl Writer {
     }
 
     pub(super) fn pack_finished(&self, pack: FinishedPack) -> Result<()> {
-        pack.staged.publish(&Key::pack(pack.id))?;
+        // one that is there with other bytes is damaged: what was made again and compared takes its place
+        pack.staged.publish_hashed(&Key::pack(pack.id))?;
         self.index_mut().end_pack(pack.number, pack.id, pack.bytes, &pack.table);
         self.stored_bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         held(&self.written).insert(pack.id);
@@ -226,7 +227,7 @@ impl Writer {
         let Some(stage) = held(&self.staged_index).take() else { return Ok(None) };
         let done = stage.encoder.finish().map_err(RepoError::io("write the index"))?;
         let id = IndexId(done.hasher.finalize().into());
-        done.staged.publish(&Key::index(id))?;
+        done.staged.publish_hashed(&Key::index(id))?;
         self.stored_bytes.fetch_add(done.bytes, Ordering::Relaxed);
         self.store.sync()?;
         Ok(Some(id))
@@ -244,7 +245,7 @@ impl Writer {
         needed: &BTreeSet<PackId>,
         key: &WriterKey,
     ) -> Result<SnapshotId> {
-        all_there(repo, needed)?;
+        self.all_there(repo, needed)?;
         let (id, bytes) = document.encode()?;
         let signature = key.sign(NAMESPACE, &bytes)?;
         self.store.create(&Key::signature(id), &signature)?;
@@ -253,12 +254,29 @@ impl Writer {
         self.store.sync()?;
         // this process may have been stopped for days since it looked: only what is still there now,
         // while the document can be seen, may be called saved
-        match all_there(repo, needed) {
+        match self.all_there(repo, needed) {
             Err(e @ RepoError::Condemned(_)) => {
                 withdraw(repo, id, document)?;
                 Err(e)
             }
             other => other.map(|()| id),
+        }
+    }
+
+    // Plans before packs: what is removed after the listing was condemned before it. A pack of another size than this
+    // run relies on is as good as gone: the next attempt stores what was in it again.
+    fn all_there(&self, repo: &Repo, needed: &BTreeSet<PackId>) -> Result<()> {
+        let condemned = repo.condemned_packs()?;
+        let listed = packs_in(&repo.store.list(Objects::Packs)?);
+        let index = self.index();
+        let packs = index.packs().iter().filter_map(|pack| pack.id.map(|id| (id, pack.bytes)));
+        let sizes: HashMap<PackId, u64> = packs.filter(|(id, _)| needed.contains(id)).collect();
+        let is_there = |pack: &PackId| {
+            listed.get(pack).is_some_and(|bytes| sizes.get(pack).is_none_or(|relied_on| relied_on == bytes))
+        };
+        match needed.iter().find(|pack| condemned.contains(pack) || !is_there(pack)) {
+            Some(pack) => Err(RepoError::Condemned(*pack)),
+            None => Ok(()),
         }
     }
 }
@@ -276,16 +294,6 @@ fn withdraw(repo: &Repo, id: SnapshotId, document: &Document) -> Result<()> {
         why: Some(Name::from("a prune removed what it needs before it was finished")),
     });
     withdrawn.map(|_| ())
-}
-
-// Plans before packs: what is removed after the listing was condemned before it.
-fn all_there(repo: &Repo, needed: &BTreeSet<PackId>) -> Result<()> {
-    let condemned = repo.condemned_packs()?;
-    let listed = packs_in(&repo.store.list(Objects::Packs)?);
-    match needed.iter().find(|pack| condemned.contains(pack) || !listed.contains_key(pack)) {
-        Some(pack) => Err(RepoError::Condemned(*pack)),
-        None => Ok(()),
-    }
 }
 
 impl IndexStage {

@@ -36,6 +36,7 @@ fn try_all(store: &dyn Store, key: &Key, moved: &Key) -> Result<(), String> {
     let whole = store.read_all(key, 10).map_err(said("an object cannot be read"))?;
     is(whole == b"0123456789", "an object does not come back as written")?;
 
+    mended(store, key)?;
     let mut part = [0; 4];
     store.read_at(key, 3, &mut part).map_err(said("a part cannot be read"))?;
     is(&part == b"3456", "a part does not come back as written")?;
@@ -54,4 +55,22 @@ fn try_all(store: &dyn Store, key: &Key, moved: &Key) -> Result<(), String> {
     store.delete(moved).map_err(said("an object cannot be deleted"))?;
     store.delete(moved).map_err(said("deleting what is gone fails"))?;
     is(matches!(store.size(moved), Err(StoreError::Missing { .. })), "a deleted object is still there")
+}
+
+// One whose name is the hash of its bytes takes the place of a damaged one, and only of that.
+fn mended(store: &dyn Store, key: &Key) -> Result<(), String> {
+    let said = |e: StoreError| format!("a damaged object cannot be replaced: {e}");
+    let publish = |bytes: &[u8]| {
+        let mut staged = store.stage()?;
+        staged.write(bytes)?;
+        staged.publish_hashed(key)
+    };
+    let told = [&b"9876543210"[..], b"987654321", b"0123456789", b"0123456789"].map(publish);
+    let told = told.into_iter().collect::<Result<Vec<_>, _>>().map_err(said)?;
+    let expected = [Published::Mended, Published::Mended, Published::Mended, Published::Existed];
+    let whole = store.read_all(key, 10).map_err(said)?;
+    if told == expected && whole == b"0123456789" {
+        return Ok(());
+    }
+    Err("a damaged object is not replaced by the right one".to_owned())
 }

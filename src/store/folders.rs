@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +14,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Key, Result, StoreError};
+
+/// So many bytes of two files are held against each other in one go.
+const COMPARED_AT_ONCE: usize = 64 << 10;
 
 /// Directories below one, and what of them is owed a sync.
 pub(super) struct Folders {
@@ -164,6 +168,40 @@ pub(super) fn rename_noreplace(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> 
         }
         other => Ok(other?),
     }
+}
+
+/// Gives a file another name, in place of what has it, in one step.
+///
+/// # Errors
+/// If it cannot be renamed.
+pub(super) fn replace(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result<()> {
+    Ok(rustix::fs::renameat(from.0, from.1, to.0, to.1)?)
+}
+
+/// True if the named file is a regular one with exactly the bytes of this one. What cannot be read is not the same.
+pub(super) fn same_bytes(file: &File, named: (&OwnedFd, &str)) -> bool {
+    compare(file, named).unwrap_or(false)
+}
+
+fn compare(file: &File, named: (&OwnedFd, &str)) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let other = File::from(rustix::fs::openat(named.0, named.1, flags, Mode::empty())?);
+    let (wanted, found) = (file.metadata()?, other.metadata()?);
+    if !found.is_file() || found.len() != wanted.len() {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+    let mut at = 0;
+    while at < wanted.len() {
+        let len = (wanted.len() - at).min(COMPARED_AT_ONCE as u64) as usize;
+        file.read_exact_at(&mut left[..len], at)?;
+        other.read_exact_at(&mut right[..len], at)?;
+        if left[..len] != right[..len] {
+            return Ok(false);
+        }
+        at += len as u64;
+    }
+    Ok(true)
 }
 
 /// Deletes the regular files of a directory whose names begin so, and nothing else. Returns their bytes.

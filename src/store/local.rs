@@ -1,7 +1,7 @@
 //! A folder of the local file system.
 //!
 //! Durability (format.md, section 9): a file is written under `tmp/`, synced, renamed to its name
-//! without ever replacing, and its directory is synced by [`Store::sync`], once for many files.
+//! without ever replacing what is whole, and its directory is synced by [`Store::sync`], once for many files.
 //! A sync that failed is never tried again: the file's writer fails.
 //!
 //! Nothing is written or deleted through a link in the folder; reads follow them.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 
-use super::folders::{Folders, clear, rename_noreplace, split};
+use super::folders::{Folders, clear, rename_noreplace, replace, same_bytes, split};
 use super::{Key, Kind, Lock, LockMode, ObjectInfo, Published, Result, Staged, Store, StoreError};
 use crate::sys::host::random_hex;
 
@@ -267,6 +267,28 @@ impl Drop for LocalStaged {
     }
 }
 
+impl LocalStaged {
+    fn name_as(&self, key: &Key, mend: bool) -> Result<Published> {
+        let read_only = fs::Permissions::from_mode(0o400);
+        self.file.set_permissions(read_only).map_err(StoreError::io("set the mode of", key))?;
+        self.file.sync_all().map_err(StoreError::io("sync", key))?;
+        let (dir, name) = split(key);
+        let target = self.folders.make(dir)?;
+        let (from, to) = ((&self.dir, &*self.name), (&target, name));
+        let published = match rename_noreplace(from, to) {
+            Ok(()) => Ok(Published::Created),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match mend && !same_bytes(&self.file, to) {
+                // whoever else does this at the same time has the same bytes; whoever reads has the old file open
+                true => replace(from, to).map(|()| Published::Mended),
+                false => Ok(Published::Existed),
+            },
+            Err(e) => Err(e),
+        };
+        self.folders.touched(&self.folders.path(dir));
+        published.map_err(StoreError::io("name", key))
+    }
+}
+
 impl Staged for LocalStaged {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let path = || self.folders.path(TMP).join(&self.name);
@@ -274,18 +296,11 @@ impl Staged for LocalStaged {
     }
 
     fn publish(self: Box<Self>, key: &Key) -> Result<Published> {
-        let read_only = fs::Permissions::from_mode(0o400);
-        self.file.set_permissions(read_only).map_err(StoreError::io("set the mode of", key))?;
-        self.file.sync_all().map_err(StoreError::io("sync", key))?;
-        let (dir, name) = split(key);
-        let target = self.folders.make(dir)?;
-        let published = match rename_noreplace((&self.dir, &self.name), (&target, name)) {
-            Ok(()) => Ok(Published::Created),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Published::Existed),
-            Err(e) => Err(e),
-        };
-        self.folders.touched(&self.folders.path(dir));
-        published.map_err(StoreError::io("name", key))
+        self.name_as(key, false)
+    }
+
+    fn publish_hashed(self: Box<Self>, key: &Key) -> Result<Published> {
+        self.name_as(key, true)
     }
 }
 

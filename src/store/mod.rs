@@ -1,7 +1,7 @@
 //! Named, write-once objects somewhere. Knows keys and bytes, not what is in them.
 //!
 //! The contract of [`Store`], which `conformance.rs` checks for every kind of store:
-//! an object appears whole or not at all, is never replaced, and a read that cannot give all the
+//! an object appears whole or not at all, is never replaced (but by what its name says it must be), and a read that cannot give all the
 //! bytes asked for is an error. After [`Store::sync`] everything given its name before survives a
 //! loss of power.
 
@@ -383,6 +383,8 @@ pub enum Published {
     Created,
     /// An object of that name was there and was left as it is.
     Existed,
+    /// An object of that name was there with other bytes, and these took their place.
+    Mended,
 }
 
 /// An object being written. Dropped without [`Staged::publish`], it leaves nothing.
@@ -398,6 +400,13 @@ pub trait Staged: Send {
     /// # Errors
     /// If any byte may be missing. Nothing has the name then, unless the error came after it was given.
     fn publish(self: Box<Self>, key: &Key) -> Result<Published>;
+
+    /// The same for an object whose name is the hash of its bytes: one of that name that has other bytes, or cannot be
+    /// read, is damaged, and these take its place in one step.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    fn publish_hashed(self: Box<Self>, key: &Key) -> Result<Published>;
 }
 
 #[cfg(test)]

@@ -313,3 +313,45 @@ fn the_parent_is_one_that_has_all_the_roots() {
     let run = env.run(["snapshot", &a, &b]);
     assert!(run.stderr.contains("1 new, 0 changed, 2 unchanged"), "{}", run.stderr);
 }
+
+// The packs of the repository, the largest last.
+fn packs(env: &TestEnv) -> Vec<std::path::PathBuf> {
+    let folders = fs::read_dir(env.path("repo/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    let mut found: Vec<_> = files.collect();
+    found.sort_by_key(|path| fs::metadata(path).unwrap().len());
+    found
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..bytes).map(next).collect()
+}
+
+#[test]
+fn a_pack_that_was_cut_off_is_replaced_by_the_next_snapshot() {
+    let env = TestEnv::with_tree();
+    env.write("tree/noise", noise(3 << 20));
+    let take = || env.ok(["snapshot", "--jobs", "1", &env.arg("tree")]);
+    take();
+    for left in [1 << 20, 0] {
+        let pack = packs(&env).pop().unwrap();
+        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::OpenOptions::new().write(true).open(&pack).unwrap().set_len(left).unwrap();
+        take();
+        env.ok(["verify", "--read-data"]);
+        env.ok([
+            "restore",
+            &format!("latest:{}", env.arg("tree")),
+            "--target",
+            &env.arg(&format!("out{left}")),
+        ]);
+        assert!(fs::read(env.path(&format!("out{left}/noise"))).unwrap() == noise(3 << 20));
+    }
+}

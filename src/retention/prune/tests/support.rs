@@ -336,6 +336,12 @@ impl Staged for HookedStage {
         store.before(key.as_str())?;
         staged.publish(key)
     }
+
+    fn publish_hashed(self: Box<Self>, key: &Key) -> crate::store::Result<Published> {
+        let Self { staged, store } = *self;
+        store.before(key.as_str())?;
+        staged.publish_hashed(key)
+    }
 }
 
 /// Prunes in steps, as often as it takes, with days between, until nothing is left to do.
