@@ -54,6 +54,8 @@ pub struct ChunkIndex {
     slots: Vec<u32>,
     // further places of chunks that are stored more than once
     copies: BTreeMap<ChunkId, Vec<Place>>,
+    // the kind, and how many of the first packs
+    distrusted: Option<(Kind, u32)>,
 }
 
 impl ChunkIndex {
@@ -154,10 +156,27 @@ impl ChunkIndex {
         slot
     }
 
+    /// From now on a chunk that the packs of this kind known so far have is no reason not to add it again: one of them was
+    /// found damaged, and nobody has looked at the others.
+    pub fn distrust(&mut self, kind: Kind) {
+        self.distrusted = Some((kind, self.packs.len() as u32));
+    }
+
+    fn is_distrusted(&self, pack: u32) -> bool {
+        let of_kind = |kind| self.pack(pack).is_some_and(|pack| pack.kind == kind);
+        self.distrusted.is_some_and(|(kind, first)| pack < first && of_kind(kind))
+    }
+
     /// Adds a chunk; false if it was known already, and then nothing changes.
     pub fn insert(&mut self, id: ChunkId, place: Place) -> bool {
-        if self.get(&id).is_some() {
-            return false;
+        if let Some(number) = self.position(&id) {
+            let known = self.entries[number].1;
+            if !self.is_distrusted(known.pack) {
+                return false;
+            }
+            self.entries[number].1 = place;
+            self.copies.entry(id).or_default().push(known);
+            return true;
         }
         self.reserve(1);
         let slot = self.free_slot(&id);

@@ -184,6 +184,12 @@ impl Writer {
         self.index_mut().insert(id, place)
     }
 
+    /// From now on nothing of this kind that was stored earlier is relied on for not storing it again: some of it was found
+    /// damaged.
+    pub fn distrust(&self, kind: Kind) {
+        self.index_mut().distrust(kind);
+    }
+
     pub(super) fn begin_pack(&self, kind: Kind) -> u32 {
         self.index_mut().begin_pack(kind)
     }

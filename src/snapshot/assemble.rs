@@ -88,6 +88,8 @@ pub struct Totals {
     pub databases: Vec<Database>,
     /// Entries that are new, changed or deleted.
     pub differences: u64,
+    /// True if a part of the parent's manifest could not be read.
+    pub parent_lost: bool,
     // databases that are to be saved, and were not met yet
     awaited: Vec<PathBuf>,
     // which of the index's packs are needed

@@ -1,10 +1,11 @@
-//! What the parent's manifest says of an entry, read in step with the walk.
+//! What the parent's manifest says of an entry, read in step with the walk. A parent only spares work: where its manifest
+//! is damaged it ends, and what comes after is new.
 
 use crate::base::time::Timestamp;
 use crate::format::manifest::{ChunkRef, Entry, List, Stat, Time, compare_entries, line_is_torn, line_says};
-use crate::repo::Result;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
+use crate::repo::{RepoError, Result};
 
 /// Files whose inode changed less than this before a snapshot began may have changed again within
 /// the same tick of the clock that stamps them: they are read again next time (rule F5).
@@ -22,24 +23,37 @@ pub fn shows_after(moment: Time) -> Time {
     Time(moment.0.saturating_sub(RACY_SECONDS), moment.1)
 }
 
+/// Who is told that the rest of a parent's manifest cannot be read.
+pub type OnLoss<'a> = Box<dyn Fn(&RepoError) + 'a>;
+
 /// Where the walk stands in the parent's manifest.
 pub struct Parent<'a, 'r> {
     reader: Option<ManifestReader<'a, 'r>>,
+    on_loss: Option<OnLoss<'a>>,
     path: Vec<u8>,
     line: Vec<u8>,
     chunk: Option<ChunkRef>,
     trusted_before: Time,
     /// Entries of the parent that the walk passed without finding them: deleted since.
     pub deleted: u64,
+    /// True once a part of the manifest could not be read.
+    pub lost: bool,
 }
 
 impl<'a, 'r> Parent<'a, 'r> {
-    /// A parent with this manifest, taken at this time.
+    /// A parent with this manifest, taken at this time. From where the manifest is damaged on, there is no parent: `on_loss`
+    /// is told once, before anything else is asked.
     ///
     /// # Errors
-    /// If its manifest cannot be read.
-    pub fn new(chunks: &'a mut ChunkReader<'r>, list: &List, started: Timestamp) -> Result<Self> {
+    /// If the store fails.
+    pub fn new(
+        chunks: &'a mut ChunkReader<'r>,
+        list: &List,
+        started: Timestamp,
+        on_loss: OnLoss<'a>,
+    ) -> Result<Self> {
         let mut parent = Self::none();
+        parent.on_loss = Some(on_loss);
         parent.trusted_before = trusted_before(started);
         parent.reader = Some(ManifestReader::new(chunks, list));
         parent.step()?;
@@ -49,14 +63,33 @@ impl<'a, 'r> Parent<'a, 'r> {
     /// No parent: everything is new.
     pub fn none() -> Self {
         let trusted_before = Time(i64::MIN, 0);
-        Self { reader: None, path: Vec::new(), line: Vec::new(), chunk: None, trusted_before, deleted: 0 }
+        Self {
+            reader: None,
+            on_loss: None,
+            path: Vec::new(),
+            line: Vec::new(),
+            chunk: None,
+            trusted_before,
+            deleted: 0,
+            lost: false,
+        }
     }
 
     fn step(&mut self) -> Result<()> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
-        let Some((line, path)) = reader.next_line()? else {
-            self.reader = None;
-            return Ok(());
+        let (line, path) = match reader.next_line() {
+            Ok(Some(next)) => next,
+            Ok(None) => {
+                self.reader = None;
+                return Ok(());
+            }
+            Err(e) if e.is_unreadable() => {
+                self.reader = None;
+                self.lost = true;
+                self.on_loss.iter().for_each(|tell| tell(&e));
+                return Ok(());
+            }
+            Err(e) => return Err(e),
         };
         self.path.clear();
         self.path.extend_from_slice(&path);
@@ -72,7 +105,7 @@ impl<'a, 'r> Parent<'a, 'r> {
     /// Goes to the entry of this path; true if the parent has it.
     ///
     /// # Errors
-    /// If the manifest cannot be read.
+    /// If the store fails.
     pub fn seek(&mut self, path: &[u8]) -> Result<bool> {
         while self.reader.is_some() {
             match compare_entries(&self.path, path) {
@@ -90,7 +123,7 @@ impl<'a, 'r> Parent<'a, 'r> {
     /// Steps over the entry that [`Self::seek`] found.
     ///
     /// # Errors
-    /// If the manifest cannot be read.
+    /// If the store fails.
     pub fn pass(&mut self) -> Result<()> {
         self.step()
     }
@@ -113,7 +146,7 @@ impl<'a, 'r> Parent<'a, 'r> {
     /// Entries that the walk has not passed are deleted too.
     ///
     /// # Errors
-    /// If the manifest cannot be read.
+    /// If the store fails.
     pub fn finish(&mut self) -> Result<u64> {
         while self.reader.is_some() {
             self.deleted += 1;

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use super::changes::Parent;
 use super::files::absolute;
 use super::planned::foretell_unsaved;
+use super::take::tell_lost_parent;
 use super::tree::Rules;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
@@ -14,10 +15,10 @@ use crate::base::event::{Event, Notice, Observer};
 use crate::format::manifest::{ROOT, Stat, Type, write_stat};
 use crate::format::pack::Kind;
 use crate::format::snapshot::Statistics;
-use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
 use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
+use crate::repo::{Repo, RepoError};
 use crate::tree::live::LiveStat;
 use crate::tree::walk::{Visit, walk};
 
@@ -39,7 +40,11 @@ pub fn count(
         let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(|r| r.path == name)?)));
         let mut chunks = ChunkReader::new(repo.store(), &index, 4)?;
         let parent = match same {
-            Some((p, r)) => Parent::new(&mut chunks, &r.manifest, p.document.started)?,
+            Some((p, r)) => {
+                let root = name.clone();
+                let on_loss = move |error: &RepoError| tell_lost_parent(observer, p.id, &root, error);
+                Parent::new(&mut chunks, &r.manifest, p.document.started, Box::new(on_loss))?
+            }
             None => Parent::none(),
         };
         let rehash = options.rehash;

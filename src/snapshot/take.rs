@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::tree::TreeWalk;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
-use crate::base::event::{Event, Observer, Step};
+use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::id::{PackId, RecordId, SnapshotId};
 use crate::base::time::Timestamp;
 use crate::format::manifest::List;
@@ -255,7 +255,15 @@ fn walk_root(
     };
     let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;
     let cursor = match same {
-        Some((r, p)) => Parent::new(&mut chunks, &r.manifest, p.document.started)?,
+        Some((r, p)) => {
+            let root = name.clone();
+            let on_loss = move |error: &RepoError| {
+                // the same lines would make the same chunks, and be taken for stored
+                writer.distrust(Kind::Manifest);
+                tell_lost_parent(observer, p.id, &root, error);
+            };
+            Parent::new(&mut chunks, &r.manifest, p.document.started, Box::new(on_loss))?
+        }
         None => Parent::none(),
     };
     let mut walk = TreeWalk::new(assembler, cursor, observer, options, name.clone());
@@ -266,9 +274,21 @@ fn walk_root(
     let kept = known.iter().filter(|d| kept.contains(&d.path)).cloned();
     kept.for_each(|database| walk.assembler.totals().add_database(database));
     let deleted = walk.parent.finish()?;
+    walk.assembler.totals().parent_lost |= walk.parent.lost;
     walk.assembler.totals().differences += deleted;
     let TreeWalk { assembler, .. } = walk;
     Ok(Root { path: name, command: None, manifest: assembler.finish()? })
+}
+
+/// Says that what comes next is read as if there had been no snapshot before.
+pub(super) fn tell_lost_parent(observer: &dyn Observer, parent: SnapshotId, root: &Name, error: &RepoError) {
+    let text = format!(
+        "the manifest of snapshot {} is damaged ({}): what it said of the rest of {root} is not relied on, which is read \
+         anew; lifeboat verify says what is lost",
+        parent.short(),
+        error
+    );
+    observer.event(Event::Notice(&Notice { code: "parent-damaged", subject: Some(root.clone()), text }));
 }
 
 fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool {
@@ -278,7 +298,8 @@ fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool
         };
         lists(roots) == lists(&p.document.roots)
     };
-    totals.statistics.skipped == 0 && parent.is_some_and(same)
+    // one whose manifest is damaged is no substitute
+    totals.statistics.skipped == 0 && !totals.parent_lost && parent.is_some_and(same)
 }
 
 // What was left out, as whoever deletes must know it.

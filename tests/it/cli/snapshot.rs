@@ -355,3 +355,35 @@ fn a_pack_that_was_cut_off_is_replaced_by_the_next_snapshot() {
         assert!(fs::read(env.path(&format!("out{left}/noise"))).unwrap() == noise(3 << 20));
     }
 }
+
+#[test]
+fn a_damaged_manifest_of_the_newest_snapshot_is_no_obstacle_to_the_next() {
+    let damages: [fn(&std::path::Path); 3] = [
+        |pack| fs::remove_file(pack).unwrap(),
+        |pack| fs::write(pack, "").unwrap(),
+        |pack| {
+            let mut bytes = fs::read(pack).unwrap();
+            bytes[20..60].iter_mut().for_each(|byte| *byte ^= 0xff);
+            fs::write(pack, bytes).unwrap();
+        },
+    ];
+    for damage in damages {
+        let env = TestEnv::with_tree();
+        env.write("tree/noise", noise(1 << 20));
+        env.snapshot(&[]);
+        // of two packs, the smaller one is that of the manifest
+        let pack = packs(&env).remove(0);
+        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+        damage(&pack);
+        assert_eq!(env.run(["verify", "--read-data"]).code, 40);
+        let dry = env.run(["snapshot", "--dry-run", &env.arg("tree")]);
+        assert_eq!((dry.code, dry.stderr.contains("is damaged")), (0, true), "{}", dry.stderr);
+        let run = env.run(["snapshot", &env.arg("tree")]);
+        assert_eq!((run.code, run.stderr.matches("is damaged").count()), (0, 1), "{}", run.stderr);
+        // the same tree makes the same manifest: it must have been stored again
+        env.ok(["restore", &format!("latest:{}", env.arg("tree")), "--target", &env.arg("out")]);
+        assert!(fs::read(env.path("out/noise")).unwrap() == noise(1 << 20));
+        let run = env.run(["snapshot", &env.arg("tree")]);
+        assert_eq!((run.code, run.stderr.contains("is damaged")), (0, false), "{}", run.stderr);
+    }
+}
