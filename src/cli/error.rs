@@ -16,7 +16,7 @@ use crate::plan::PlanError;
 use crate::repo::RepoError;
 use crate::retention::policy::PolicyError;
 use crate::snapshot::SnapshotError;
-use crate::store::StoreError;
+use crate::store::{Key, StoreError};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -182,6 +182,10 @@ fn judge(error: &RepoError) -> (Exit, &'static str) {
         | RepoError::Damaged { source: FormatError::Newer { .. } | FormatError::UnknownFeature(_), .. } => {
             (Exit::Failed, "use the version of lifeboat that wrote it, or a newer one; nothing was changed")
         }
+        RepoError::Damaged { key, .. } | RepoError::WrongHash { key } if *key == Key::prune(key.stem()) => (
+            Exit::Damage,
+            "lifeboat repair sets the damaged plan aside; until then nobody knows what it condemned",
+        ),
         RepoError::Store(error @ StoreError::Io { .. }) => (Exit::Failed, advice_for(error)),
         RepoError::Format(_) => (Exit::Damage, "lifeboat verify says what is damaged and what it affects"),
         other if other.is_damage() => {

@@ -74,6 +74,10 @@ pub fn propose(repo: &Repo, options: &Options, observer: &dyn Observer) -> Resul
             Problem::DocumentDamaged { snapshot, .. } if options.unreadable_documents => {
                 proposal.quarantine.extend(document_objects(&proposal.based_on, *snapshot));
             }
+            // nobody can say what it condemned, so no writer may begin; taken by somebody who is alone, it condemns nothing
+            Problem::ObjectMalformed { key, .. } if *key == Key::prune(key.stem()) => {
+                proposal.quarantine.push(key.clone());
+            }
             _ => {}
         }
     }
@@ -93,7 +97,7 @@ fn document_objects(listing: &BTreeMap<Key, u64>, id: SnapshotId) -> Vec<Key> {
 /// What the proposal depends on: names and sizes of what it may touch.
 pub(super) fn listing(repo: &Repo) -> Result<BTreeMap<Key, u64>> {
     let mut all = BTreeMap::new();
-    for kind in [Kind::Packs, Kind::Index, Kind::Snapshots, Kind::Trash, Kind::Quarantine] {
+    for kind in [Kind::Packs, Kind::Index, Kind::Snapshots, Kind::Prune, Kind::Trash, Kind::Quarantine] {
         all.extend(repo.store().list(kind)?.into_iter().map(|o| (o.key, o.bytes)));
     }
     Ok(all)

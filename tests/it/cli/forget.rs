@@ -170,3 +170,27 @@ fn without_rules_those_of_the_plan_hold_for_its_tree() {
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("there is nothing to go by"), "{}", run.stderr);
 }
+
+#[test]
+fn a_damaged_plan_of_a_prune_is_set_aside_by_a_repair() {
+    let env = TestEnv::with_tree();
+    let first = env.snapshot(&[]);
+    env.write("tree/new", "new");
+    env.snapshot(&[]);
+    env.ok(["forget", &first]);
+    env.ok(["prune"]);
+    let plan = std::fs::read_dir(env.path("repo/prune")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&plan).unwrap();
+    std::fs::write(&plan, "").unwrap();
+    let run = env.run(["snapshot", &env.arg("tree")]);
+    assert_eq!((run.code, run.stderr.contains("lifeboat repair")), (40, true), "{}", run.stderr);
+    let run = env.run(["prune"]);
+    assert_eq!((run.code, run.stderr.contains("lifeboat repair")), (1, true), "{}", run.stderr);
+    env.ok(["repair"]);
+    assert!(!plan.exists() && env.path("repo/quarantine/prune").exists());
+    env.snapshot(&[]);
+    // the logbook still knows what was removed
+    env.ok(["prune"]);
+    env.ok(["verify"]);
+    env.ok(["restore", "latest", "--target", &env.arg("out")]);
+}
