@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use super::files::{FileDone, FileJob, absolute};
+use super::links::{Further, Inode, Links};
 use super::pool::{Run, RunDone};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
@@ -30,17 +31,19 @@ const RUN_DIRS: usize = 64;
 const RUNS_AHEAD: usize = 8;
 /// Lines that may wait for a run.
 const LINES_AHEAD: usize = 4096;
+/// Further names of files that may wait for their first one, each of which may cost a descriptor.
+const NAMES_AHEAD: usize = 256;
 
 /// After so long it is looked whether the workers are still there.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 enum Pending {
     /// A line that is known, and how it is counted.
-    Line { path: Vec<u8>, line: Vec<u8>, copied: Option<ChunkRef>, links: bool },
-    /// The next file of a run.
-    File { run: u64, known: bool, links: bool },
-    /// Another name of an inode whose entry comes before.
-    Link { path: Vec<u8>, first: Vec<u8>, known: bool },
+    Line { path: Vec<u8>, line: Vec<u8>, copied: Option<ChunkRef> },
+    /// The next file of a run; of an inode with several names it is the first.
+    File { run: u64, known: bool, several: Option<Inode> },
+    /// A further name of an inode whose first one is still being read.
+    Name { job: Box<FileJob>, inode: Inode, known: bool },
 }
 
 /// How an entry compares with the parent.
@@ -72,8 +75,9 @@ pub struct Assembler<'a, 'w> {
     done: &'a Receiver<RunDone>,
     // a worker gave up: nobody takes runs any more
     stopped: &'a AtomicBool,
-    // entries of inodes with several names, by the path of the first
-    firsts: HashMap<Vec<u8>, Option<Entry>>,
+    /// Inodes with several names.
+    pub links: Links,
+    names_waiting: usize,
     totals: &'a mut Totals,
 }
 
@@ -207,7 +211,8 @@ impl<'a, 'w> Assembler<'a, 'w> {
             runs,
             done,
             stopped,
-            firsts: HashMap::new(),
+            links: Links::default(),
+            names_waiting: 0,
             totals,
         }
     }
@@ -246,20 +251,13 @@ impl<'a, 'w> Assembler<'a, 'w> {
     ///
     /// # Errors
     /// If the repository cannot be written.
-    pub fn add_line(
-        &mut self,
-        path: &[u8],
-        line: &[u8],
-        size: u64,
-        copied: Option<&ChunkRef>,
-        links: bool,
-    ) -> Result<()> {
+    pub fn add_line(&mut self, path: &[u8], line: &[u8], size: u64, copied: Option<&ChunkRef>) -> Result<()> {
         self.totals.statistics.bytes += size;
         if self.pending.is_empty() {
-            return self.write(path, line, copied, links);
+            return self.manifest.add(path, line, copied, self.packs);
         }
         let copied = copied.cloned();
-        self.pending.push_back(Pending::Line { path: path.to_vec(), line: line.to_vec(), copied, links });
+        self.pending.push_back(Pending::Line { path: path.to_vec(), line: line.to_vec(), copied });
         self.settle(LINES_AHEAD)
     }
 
@@ -268,30 +266,59 @@ impl<'a, 'w> Assembler<'a, 'w> {
     /// # Errors
     /// If the repository cannot be written.
     pub fn add_file(&mut self, job: FileJob, compared: Compared) -> Result<()> {
-        let (size, links) = (job.live.stat.size, job.live.stat.links > 1);
-        if self.run.last().is_none_or(|last| !std::sync::Arc::ptr_eq(&last.dir, &job.dir)) {
-            self.run_dirs += 1;
-        }
-        if links {
-            self.firsts.insert(job.path.clone(), None);
-        }
-        self.pending.push_back(Pending::File { run: self.next_run, known: compared != Compared::New, links });
-        self.run.push(job);
-        self.run_bytes += size;
+        let file = self.gather(job, compared != Compared::New);
+        self.pending.push_back(file);
         if self.run_bytes >= RUN_BYTES || self.run.len() >= RUN_FILES || self.run_dirs >= RUN_DIRS {
             self.hand_over()?;
         }
         self.settle(LINES_AHEAD)
     }
 
-    /// Adds another name of a file that was added before under `first`.
+    // Puts a file into the run that is being gathered.
+    fn gather(&mut self, job: FileJob, known: bool) -> Pending {
+        let several = Inode::of_several(&job.live);
+        if let Some(inode) = several {
+            self.links.expect(inode, &job.live);
+        }
+        if self.run.last().is_none_or(|last| !std::sync::Arc::ptr_eq(&last.dir, &job.dir)) {
+            self.run_dirs += 1;
+        }
+        self.run_bytes += job.live.stat.size;
+        self.run.push(job);
+        Pending::File { run: self.next_run, known, several }
+    }
+
+    /// Adds a further name of a file that was added before.
     ///
     /// # Errors
     /// If the repository cannot be written.
-    pub fn add_link(&mut self, path: &[u8], first: &[u8], compared: Compared) -> Result<()> {
+    pub fn add_name(&mut self, job: FileJob, inode: Inode, compared: Compared) -> Result<()> {
         let known = compared != Compared::New;
-        self.pending.push_back(Pending::Link { path: path.to_vec(), first: first.to_vec(), known });
-        self.settle(LINES_AHEAD)
+        match self.links.further(inode, &job.path, &job.live)? {
+            Further::Name(entry) => {
+                let line = self.count_name(&entry, inode, known);
+                self.add_line(&entry.path, &line, 0, None)
+            }
+            Further::Waits => {
+                self.names_waiting += 1;
+                self.pending.push_back(Pending::Name { job: Box::new(job), inode, known });
+                self.settle(LINES_AHEAD)
+            }
+            Further::Alone => self.add_file(job, compared),
+        }
+    }
+
+    // The line of a further name, counted.
+    fn count_name(&mut self, entry: &Entry, inode: Inode, known: bool) -> Vec<u8> {
+        self.links.seen(inode);
+        let s = &mut self.totals.statistics;
+        s.files += 1;
+        s.bytes += entry.stat.size;
+        *(if known { &mut s.changed_files } else { &mut s.new_files }) += 1;
+        self.totals.differences += 1;
+        let mut line = Vec::new();
+        entry.write_line(&mut line);
+        line
     }
 
     fn hand_over(&mut self) -> Result<()> {
@@ -320,7 +347,8 @@ impl<'a, 'w> Assembler<'a, 'w> {
                 self.arrived(done);
             }
             self.write_ready()?;
-            if self.pending.len() <= ahead && self.unfinished < RUNS_AHEAD {
+            let few = self.pending.len() <= ahead && self.names_waiting <= NAMES_AHEAD;
+            if few && self.unfinished < RUNS_AHEAD {
                 return Ok(());
             }
             if self.pending.is_empty() {
@@ -346,13 +374,16 @@ impl<'a, 'w> Assembler<'a, 'w> {
     fn write_ready(&mut self) -> Result<()> {
         while let Some(next) = self.pending.pop_front() {
             match next {
-                Pending::Line { path, line, copied, links } => {
-                    self.write(&path, &line, copied.as_ref(), links)?
+                Pending::Line { path, line, copied } => {
+                    self.manifest.add(&path, &line, copied.as_ref(), self.packs)?;
                 }
-                Pending::Link { path, first, known } => self.write_link(path, first, known)?,
-                Pending::File { run, known, links } => {
+                Pending::Name { job, inode, known } => {
+                    self.names_waiting -= 1;
+                    self.write_name(*job, inode, known)?;
+                }
+                Pending::File { run, known, several } => {
                     let Some(files) = self.arrived.get_mut(&run) else {
-                        self.pending.push_front(Pending::File { run, known, links });
+                        self.pending.push_front(Pending::File { run, known, several });
                         return Ok(());
                     };
                     let file = files.next();
@@ -361,7 +392,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
                         self.unfinished -= 1;
                     }
                     if let Some(file) = file {
-                        self.write_file(file, known, links)?;
+                        self.write_file(file, known, several)?;
                     }
                 }
             }
@@ -369,7 +400,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
         Ok(())
     }
 
-    fn write_file(&mut self, file: FileDone, known: bool, links: bool) -> Result<()> {
+    fn write_file(&mut self, file: FileDone, known: bool, several: Option<Inode>) -> Result<()> {
         if let Some((code, text)) = &file.problem {
             let path = absolute(&self.root, &file.path);
             self.totals.problem(self.observer, path, code, text);
@@ -377,6 +408,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
         self.totals.statistics.torn += u64::from(file.torn);
         if let Some(database) = file.database {
             self.totals.add_database(Database { path: absolute(&self.root, &file.path), ..*database });
+        }
+        if let Some(inode) = several {
+            self.links.stored(inode, &file.line, false);
         }
         if file.line.is_empty() {
             // deleted between the walk and the reading: not part of the tree any more
@@ -393,34 +427,19 @@ impl<'a, 'w> Assembler<'a, 'w> {
         if !self.totals.need_line(&file.line, self.writer)? {
             return Err(RepoError::SelfCheck);
         }
-        self.write(&file.path, &file.line, None, links)
+        self.manifest.add(&file.path, &file.line, None, self.packs)
     }
 
-    fn write_link(&mut self, path: Vec<u8>, first: Vec<u8>, known: bool) -> Result<()> {
-        let Some(Some(entry)) = self.firsts.get(&first) else {
-            self.totals.statistics.skipped += 1;
-            let why = "it is another name of a file that could not be read";
-            let path = absolute(&self.root, &path);
-            self.totals.problem(self.observer, path, "file-unreadable", why);
-            return Ok(());
-        };
-        let entry = Entry { path, hardlink: Some(first), ..entry.clone() };
-        let mut line = Vec::new();
-        entry.write_line(&mut line);
-        let s = &mut self.totals.statistics;
-        s.files += 1;
-        s.bytes += entry.stat.size;
-        *(if known { &mut s.changed_files } else { &mut s.new_files }) += 1;
-        self.totals.differences += 1;
-        self.write(&entry.path, &line, None, false)
-    }
-
-    fn write(&mut self, path: &[u8], line: &[u8], copied: Option<&ChunkRef>, links: bool) -> Result<()> {
-        if links {
-            let entry = Entry::read_line(line.strip_suffix(b"\n").unwrap_or(line))?;
-            self.firsts.insert(path.to_vec(), Some(entry));
+    fn write_name(&mut self, job: FileJob, inode: Inode, known: bool) -> Result<()> {
+        if let Further::Name(entry) = self.links.further(inode, &job.path, &job.live)? {
+            let line = self.count_name(&entry, inode, known);
+            return self.manifest.add(&entry.path, &line, None, self.packs);
         }
-        self.manifest.add(path, line, copied, self.packs)
+        // the run that is being gathered has its number: this file gets one of its own, and all others wait for it
+        self.hand_over()?;
+        let file = self.gather(job, known);
+        self.pending.push_front(file);
+        self.hand_over()
     }
 
     /// Waits for all files and stores the rest of the manifest.

@@ -11,6 +11,7 @@ mod content;
 mod databases;
 mod dry;
 mod files;
+mod links;
 mod planned;
 mod pool;
 mod take;
@@ -18,6 +19,8 @@ mod tree;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod race_tests;
 
 use std::ffi::OsString;
 use std::io;

@@ -173,7 +173,7 @@ fn store_all(
                     entry.write_line(&mut line);
                     assembler.totals().need_line(&line, writer)?;
                     assembler.count(&entry.stat, Compared::New);
-                    assembler.add_line(&entry.path, &line, entry.stat.size, None, false)?;
+                    assembler.add_line(&entry.path, &line, entry.stat.size, None)?;
                     let command = argv.iter().map(|a| Name::from(a.as_os_str())).collect();
                     Ok(Root { path: name.clone(), command: Some(command), manifest: assembler.finish()? })
                 });

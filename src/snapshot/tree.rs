@@ -1,6 +1,6 @@
 //! One root: the walk, step by step against the parent's manifest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::assemble::{Assembler, Compared};
 use super::changes::Parent;
 use super::files::{FileJob, absolute};
+use super::links::{Further, Inode};
 use super::{Options, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Observer};
@@ -76,8 +77,6 @@ pub struct TreeWalk<'t, 'a, 'w, 'p, 'r> {
     pub kept_databases: HashSet<Name>,
     plain_databases: bool,
     names: Names,
-    // the first path of each inode with several names
-    linked: HashMap<(u64, u64), Vec<u8>>,
     expected: Vec<u8>,
     seen: u64,
 }
@@ -100,7 +99,6 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             kept_databases: HashSet::new(),
             plain_databases: options.plain_databases,
             names: Names::default(),
-            linked: HashMap::new(),
             expected: Vec::new(),
             seen: 0,
         }
@@ -160,13 +158,12 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             return Ok(());
         }
         let known = self.parent.seek(visit.path)?;
-        let first = self.first_name(&visit);
         self.expected.clear();
         write_stat(&mut self.expected, visit.path, &stat);
-        let done = known && self.keep_unchanged(&visit, &stat, first.as_deref())?;
+        let done = known && self.keep_unchanged(&visit, &stat)?;
         if !done {
             let compared = if known { Compared::Changed } else { Compared::New };
-            self.store(&visit, stat, first, compared)?;
+            self.store(&visit, stat, compared)?;
         }
         if known {
             self.parent.pass()?;
@@ -174,32 +171,20 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         Ok(())
     }
 
-    // The path of the entry that had this inode before, if it has several names.
-    fn first_name(&mut self, visit: &Visit<'_>) -> Option<Vec<u8>> {
-        let live = &visit.item.live;
-        if live.stat.links < 2 {
-            return None;
-        }
-        let key = (live.dev, live.stat.inode);
-        let first = self.linked.get(&key).cloned();
-        if first.is_none() {
-            self.linked.insert(key, visit.path.to_vec());
-        }
-        first
-    }
-
-    fn keep_unchanged(
-        &mut self,
-        visit: &Visit<'_>,
-        stat: &Stat,
-        first: Option<&[u8]>,
-    ) -> Result<bool, RepoError> {
+    fn keep_unchanged(&mut self, visit: &Visit<'_>, stat: &Stat) -> Result<bool, RepoError> {
         if (self.rehash && stat.kind == Type::File) || !self.parent.says(&self.expected, stat) {
             return Ok(false);
         }
         let (line, chunk) = self.parent.line();
-        if stat.links > 1 && self.parent.entry().is_none_or(|e| e.hardlink.as_deref() != first) {
-            return Ok(false);
+        let several = Inode::of_several(&visit.item.live);
+        let further = several.filter(|&inode| self.assembler.links.knows(inode));
+        if several.is_some() {
+            let Some(entry) = self.parent.entry() else { return Ok(false) };
+            let first = further.and_then(|inode| self.assembler.links.kept_path(inode));
+            // a first name that is read again may turn out to be of another inode
+            if entry.hardlink.as_deref() != first.as_deref() || further.is_some() != first.is_some() {
+                return Ok(false);
+            }
         }
         let database = databases::may_be(&visit.item.live) && line_is_database(line);
         // its own file does not tell whether one with a log changed, now or then
@@ -224,47 +209,65 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         if database {
             self.kept_databases.insert(absolute(&self.root, visit.path));
         }
-        let is_first = stat.links > 1 && first.is_none() && stat.kind == Type::File;
-        self.assembler.add_line(visit.path, line, stat.size_of_file(), chunk, is_first)?;
+        match (several, further) {
+            (_, Some(inode)) => self.assembler.links.seen(inode),
+            (Some(inode), None) => {
+                self.assembler.links.expect(inode, &visit.item.live);
+                self.assembler.links.stored(inode, line, true);
+            }
+            (None, None) => {}
+        }
+        self.assembler.add_line(visit.path, line, stat.size_of_file(), chunk)?;
         Ok(true)
     }
 
-    fn store(
-        &mut self,
-        visit: &Visit<'_>,
-        stat: Stat,
-        first: Option<Vec<u8>>,
-        compared: Compared,
-    ) -> Result<(), RepoError> {
+    fn store(&mut self, visit: &Visit<'_>, stat: Stat, compared: Compared) -> Result<(), RepoError> {
+        let several = Inode::of_several(&visit.item.live);
+        let further = several.filter(|&inode| self.assembler.links.knows(inode));
         if stat.kind == Type::File {
-            return match first {
-                Some(first) => self.assembler.add_link(visit.path, &first, compared),
-                None => {
-                    let (path, name) = (visit.path.to_vec(), visit.item.name.clone());
-                    let job = FileJob { path, dir: Arc::clone(visit.dir), name, live: visit.item.live };
-                    self.assembler.add_file(job, compared)
-                }
+            let (path, name) = (visit.path.to_vec(), visit.item.name.clone());
+            let job = FileJob { path, dir: Arc::clone(visit.dir), name, live: visit.item.live };
+            return match further {
+                Some(inode) => self.assembler.add_name(job, inode, compared),
+                None => self.assembler.add_file(job, compared),
             };
         }
+        if let Some(inode) = further
+            && let Further::Name(entry) = self.assembler.links.further(inode, visit.path, &visit.item.live)?
+        {
+            self.assembler.links.seen(inode);
+            return self.add_entry(&entry, None, compared);
+        }
         let mut entry = Entry::new(visit.path.to_vec(), stat);
-        entry.hardlink = first;
-        add_names(&mut entry, &mut self.names);
         let read = match (stat.kind, visit.opened) {
             (Type::Dir, Some(dir)) => add_dir(&mut entry, dir.as_fd()),
             (Type::Dir, None) => open_and_add(&mut entry, visit.dir, &visit.item.name),
             _ => add_special(&mut entry, visit.dir.as_fd(), &visit.item.name),
         };
+        add_names(&mut entry, &mut self.names);
         if let Err(e) = read {
             return self.unreadable(visit, &entry, &e, compared);
         }
-        self.add_entry(&entry, compared)
+        if let Some(inode) = several {
+            self.assembler.links.expect(inode, &visit.item.live);
+        }
+        self.add_entry(&entry, several, compared)
     }
 
-    fn add_entry(&mut self, entry: &Entry, compared: Compared) -> Result<(), RepoError> {
+    // `several`: it is the first name of this inode.
+    fn add_entry(
+        &mut self,
+        entry: &Entry,
+        several: Option<Inode>,
+        compared: Compared,
+    ) -> Result<(), RepoError> {
         let mut line = Vec::new();
         entry.write_line(&mut line);
+        if let Some(inode) = several {
+            self.assembler.links.stored(inode, &line, false);
+        }
         self.assembler.count(&entry.stat, compared);
-        self.assembler.add_line(&entry.path, &line, 0, None, false)
+        self.assembler.add_line(&entry.path, &line, 0, None)
     }
 
     // A directory is kept even if its attributes cannot be read: entries below it need it.
@@ -286,7 +289,7 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             totals.statistics.skipped += 1;
             totals.problem(self.observer, path, "entry-unreadable", &error.to_string());
         }
-        if is_dir { self.add_entry(entry, compared) } else { Ok(()) }
+        if is_dir { self.add_entry(entry, None, compared) } else { Ok(()) }
     }
 }
 

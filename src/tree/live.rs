@@ -126,6 +126,10 @@ pub fn add_special(entry: &mut Entry, dir: BorrowedFd<'_>, name: &[u8]) -> io::R
     if live.stat.kind != entry.stat.kind {
         return Err(io::Error::other("it was replaced by something else while it was read"));
     }
+    if live.stat.inode != entry.stat.inode {
+        // another of its kind took its place
+        entry.stat = live.stat;
+    }
     if entry.stat.kind == Type::Symlink {
         let target = rustix::fs::readlinkat(&fd, "", Vec::with_capacity(256))?.into_bytes();
         // file systems may give another size; the format wants the target's
