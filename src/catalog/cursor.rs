@@ -36,7 +36,7 @@ impl<'a, 'r> Cursor<'a, 'r> {
     /// # Errors
     /// If the manifest cannot be read.
     pub fn new(chunks: &'a mut ChunkReader<'r>, part: &Part<'_>) -> Result<Self> {
-        let reader = ManifestReader::starting_at(chunks, &part.root.manifest, &part.top)?;
+        let reader = ManifestReader::starting_at(chunks, &part.root.manifest, &part.top);
         let (path, line) = (Vec::new(), Vec::new());
         let mut cursor = Self { reader, top: part.top.clone(), next: Next::End, path, line };
         cursor.pass()?;

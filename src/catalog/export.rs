@@ -114,13 +114,7 @@ impl Archive<'_, '_> {
     // False if the part has nothing, and nothing of it is damaged.
     fn add_part(&mut self, manifests: &mut ChunkReader<'_>, part: &Part<'_>) -> Result<bool> {
         let root = &part.root.path.0;
-        let mut reader = match ManifestReader::starting_at(manifests, &part.root.manifest, &part.top) {
-            Err(e) if e.is_unreadable() => {
-                self.lose(&absolute(root, &part.top), &e);
-                return Ok(true);
-            }
-            other => other?,
-        };
+        let mut reader = ManifestReader::starting_at(manifests, &part.root.manifest, &part.top);
         let mut found = false;
         loop {
             if self.observer.interrupted() {
@@ -137,6 +131,7 @@ impl Archive<'_, '_> {
                         return Ok(found);
                     }
                 }
+                Err(e) if e.is_unreadable() && reader.lost_behind(&part.top) => return Ok(found),
                 // one bad line or stretch does not stop the others
                 Err(e) if e.is_unreadable() => {
                     found = true;

@@ -118,7 +118,7 @@ pub fn history(chunks: &mut ChunkReader<'_>, snapshots: &[&Snapshot], path: &Nam
 }
 
 fn find_line(chunks: &mut ChunkReader<'_>, part: &Part<'_>) -> Result<Option<Rc<[u8]>>> {
-    let mut reader = ManifestReader::starting_at(chunks, &part.root.manifest, &part.top)?;
+    let mut reader = ManifestReader::starting_at(chunks, &part.root.manifest, &part.top);
     while let Some((line, found)) = reader.next_line()? {
         match compare_entries(&found, &part.top) {
             std::cmp::Ordering::Less => {}
@@ -157,13 +157,10 @@ pub fn find(
     let mut roots: BTreeMap<(Vec<u8>, Vec<u8>), Searched> = BTreeMap::new();
     for snapshot in snapshots {
         for root in &snapshot.document.roots {
-            if interrupted() {
-                return Err(RepoError::Interrupted);
-            }
             let key = (snapshot.document.host.0.clone(), root.path.0.clone());
             let part = Part { root, top: ROOT.to_vec() };
             let searched = roots.entry(key).or_default();
-            search(chunks, searched, (snapshot.id, &part), pattern, &mut answer)?;
+            search(chunks, searched, (snapshot.id, &part), pattern, interrupted, &mut answer)?;
         }
     }
     let all = &mut answer.found;
@@ -186,11 +183,15 @@ fn search(
     searched: &mut Searched,
     (id, part): (SnapshotId, &Part<'_>),
     pattern: &Pattern,
+    interrupted: &dyn Fn() -> bool,
     answer: &mut Answer,
 ) -> Result<()> {
     searched.seen += 1;
     let (mut reader, mut is_whole) = (ManifestReader::new(chunks, &part.root.manifest), true);
     loop {
+        if interrupted() {
+            return Err(RepoError::Interrupted);
+        }
         let chunk = match reader.next_chunk() {
             Ok(Some(of)) => of.chunk,
             Ok(None) => break,

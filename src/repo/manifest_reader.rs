@@ -2,21 +2,61 @@
 
 use super::reader::ChunkReader;
 use super::{RepoError, Result};
+use crate::base::error::causes;
 use crate::base::id::ChunkId;
 use crate::base::name::{Name, compare_paths};
+use crate::base::size::count;
 use crate::format::FormatError;
 use crate::format::manifest::{
-    ChunkRef, Entry, List, MAX_LEVEL, ROOT, compare_entries, is_within_subtree, line_path, read_list,
+    ChunkRef, Entry, List, MAX_LEVEL, ROOT, compare_entries, is_in_order, is_within_subtree, line_path,
+    read_list,
 };
 
 /// A line without its newline, and the path it begins with.
 pub type LineAndPath<'l> = (&'l [u8], std::borrow::Cow<'l, [u8]>);
 
+/// A stretch of a manifest that cannot be read: chunks that follow each other, or lists, or single lines.
+#[derive(Debug)]
+pub struct Stretch {
+    /// The path with which the first of them begins.
+    pub from: Vec<u8>,
+    /// How many entries they have, as whoever refers to them says.
+    pub entries: u64,
+    /// Why the first of them cannot be read.
+    pub error: RepoError,
+}
+
+impl Stretch {
+    /// What is to be said of it behind the path where it begins. `is_all_wanted`: nothing in it lies outside of what was
+    /// asked for.
+    pub fn text(&self, is_all_wanted: bool) -> String {
+        let bound = if is_all_wanted { "" } else { "at most " };
+        let entries = match self.entries {
+            1 => "1 entry is".to_owned(),
+            more => format!("{} entries are", count(more)),
+        };
+        let cause = causes(&self.error);
+        format!(
+            "a stretch of the manifest that begins there cannot be read, {bound}{entries} missing: {cause}"
+        )
+    }
+}
+
+/// A list, as far as it is still to come.
+struct Level {
+    level: u32,
+    refs: std::vec::IntoIter<ChunkRef>,
+    // where the list above goes on: nothing in this one reaches as far
+    end: Option<Name>,
+}
+
 /// A place in a manifest from which lines are read.
 pub struct ManifestReader<'a, 'r> {
     chunks: &'a mut ChunkReader<'r>,
-    // for each level what is still to come, the last one first; the innermost list last
-    lists: Vec<(u32, std::vec::IntoIter<ChunkRef>)>,
+    // the innermost list last
+    lists: Vec<Level>,
+    // what went wrong on the way to the first chunk, until somebody asks for that
+    held: Option<RepoError>,
     // the chunk being read
     lines: Vec<u8>,
     at: usize,
@@ -25,44 +65,51 @@ pub struct ManifestReader<'a, 'r> {
     current: Option<ChunkRef>,
     // where the chunk or list that was fetched last begins
     begun: Option<Name>,
+    // how many entries are lost if what is being done fails
+    at_stake: u64,
 }
 
 impl<'a, 'r> ManifestReader<'a, 'r> {
     /// Reads the whole manifest.
     pub fn new(chunks: &'a mut ChunkReader<'r>, list: &List) -> Self {
+        let (level, refs) = (list.level.min(MAX_LEVEL), list.chunks.clone().into_iter());
         Self {
             chunks,
-            lists: vec![(list.level.min(MAX_LEVEL), list.chunks.clone().into_iter())],
+            lists: vec![Level { level, refs, end: None }],
+            held: None,
             lines: Vec::new(),
             at: 0,
             end: 0,
             previous: Vec::new(),
             current: None,
             begun: None,
+            at_stake: 1,
         }
     }
 
-    /// Reads from the chunk on that holds `path`, if any does.
-    ///
-    /// # Errors
-    /// If a list cannot be read.
-    pub fn starting_at(chunks: &'a mut ChunkReader<'r>, list: &List, path: &[u8]) -> Result<Self> {
+    /// Reads from the chunk on that holds `path`, if any does. If a list on the way there cannot be read, the next call says
+    /// so, and those after it go on behind that list.
+    pub fn starting_at(chunks: &'a mut ChunkReader<'r>, list: &List, path: &[u8]) -> Self {
         let mut reader = Self::new(chunks, list);
-        while let Some((level, refs)) = reader.lists.last_mut() {
-            let rest = refs.as_slice();
+        // nothing comes before the root
+        if path != ROOT {
+            reader.held = reader.descend(path).err();
+        }
+        reader
+    }
+
+    fn descend(&mut self, path: &[u8]) -> Result<()> {
+        while let Some(list) = self.lists.last_mut() {
+            let rest = list.refs.as_slice();
             let later = rest.partition_point(|r| compare_entries(&r.first.0, path).is_le());
-            let skip = later.saturating_sub(1);
-            let kept: Vec<ChunkRef> = rest.iter().skip(skip).cloned().collect();
-            *refs = kept.into_iter();
-            if *level == 0 || refs.as_slice().is_empty() {
+            let skipped = later.saturating_sub(1);
+            list.refs.by_ref().take(skipped).for_each(drop);
+            if list.level == 0 || list.refs.as_slice().is_empty() {
                 break;
             }
-            let level = *level;
-            let Some(inner) = refs.next() else { break };
-            let list = reader.fetch_list(&inner)?;
-            reader.lists.push((level - 1, list.into_iter()));
+            self.enter_list()?;
         }
-        Ok(reader)
+        Ok(())
     }
 
     /// The path with which the chunk or list begins that could not be read last.
@@ -70,8 +117,48 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
         self.begun.as_ref().map(|name| &name.0[..])
     }
 
+    /// Adds what could not be read last to the stretch that it follows upon, if there is one.
+    pub fn lost(&self, before: Option<Stretch>, error: RepoError) -> Stretch {
+        let more = self.at_stake;
+        match before {
+            Some(before) => Stretch { entries: before.entries.saturating_add(more), ..before },
+            None => Stretch { from: self.lost_from().unwrap_or(ROOT).to_vec(), entries: more, error },
+        }
+    }
+
+    /// True if what could not be read last lies behind everything that is `top` or below it.
+    pub fn lost_behind(&self, top: &[u8]) -> bool {
+        self.lost_from()
+            .is_some_and(|from| compare_entries(from, top).is_gt() && !is_within_subtree(from, top))
+    }
+
+    // Steps over the reference that comes next in the innermost list, if that is not where it belongs. A list whose parts
+    // overlapped could go on without end.
+    fn check_next(&mut self) -> Result<()> {
+        let Some(Level { refs, end, .. }) = self.lists.last_mut() else { return Ok(()) };
+        let [of, after @ ..] = refs.as_slice() else { return Ok(()) };
+        if is_in_order(of, after.first(), end.as_ref()) {
+            return Ok(());
+        }
+        (self.begun, self.at_stake) = (Some(of.first.clone()), of.entries);
+        refs.next();
+        Err(FormatError::malformed("a manifest's list", "it is not in order").into())
+    }
+
+    // Goes down into the list that comes next.
+    fn enter_list(&mut self) -> Result<()> {
+        self.check_next()?;
+        let Some(list) = self.lists.last_mut() else { return Ok(()) };
+        let Some(of) = list.refs.next() else { return Ok(()) };
+        let end = list.refs.as_slice().first().map(|after| after.first.clone()).or_else(|| list.end.clone());
+        let level = list.level.saturating_sub(1);
+        let refs = self.fetch_list(&of)?.into_iter();
+        self.lists.push(Level { level, refs, end });
+        Ok(())
+    }
+
     fn fetch_list(&mut self, of: &ChunkRef) -> Result<Vec<ChunkRef>> {
-        self.begun = Some(of.first.clone());
+        (self.begun, self.at_stake) = (Some(of.first.clone()), of.entries);
         let list = self.chunks.with_chunk(of.chunk, read_list)??;
         let sum: u64 = list.iter().map(|r| r.entries).fold(0, u64::saturating_add);
         if list.first().map(|r| &r.first) != Some(&of.first) || sum != of.entries {
@@ -87,29 +174,28 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
     /// # Errors
     /// If a list cannot be read.
     pub fn next_chunk(&mut self) -> Result<Option<&ChunkRef>> {
+        if let Some(error) = self.held.take() {
+            return Err(error);
+        }
         if self.at < self.end {
             return Ok(None);
         }
-        loop {
-            let Some((level, refs)) = self.lists.last_mut() else { return Ok(None) };
-            let level = *level;
-            if refs.as_slice().is_empty() {
+        while let Some(list) = self.lists.last() {
+            if list.refs.as_slice().is_empty() {
                 self.lists.pop();
-                continue;
-            }
-            if level == 0 {
+            } else if list.level == 0 {
+                self.check_next()?;
                 break;
+            } else {
+                self.enter_list()?;
             }
-            let Some(inner) = refs.next() else { continue };
-            let list = self.fetch_list(&inner)?;
-            self.lists.push((level - 1, list.into_iter()));
         }
-        Ok(self.lists.last().and_then(|(_, refs)| refs.as_slice().first()))
+        Ok(self.lists.last().and_then(|list| list.refs.as_slice().first()))
     }
 
     /// Steps over the chunk that [`Self::next_chunk`] showed.
     pub fn skip_chunk(&mut self) {
-        if let Some(skipped) = self.lists.last_mut().and_then(|(_, refs)| refs.next()) {
+        if let Some(skipped) = self.lists.last_mut().and_then(|list| list.refs.next()) {
             // what follows must still be in order
             self.previous = skipped.first.0;
         }
@@ -134,8 +220,8 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
         if self.next_chunk()?.is_none() {
             return Ok(false);
         }
-        let Some(chunk) = self.lists.last_mut().and_then(|(_, refs)| refs.next()) else { return Ok(false) };
-        self.begun = Some(chunk.first.clone());
+        let Some(chunk) = self.lists.last_mut().and_then(|list| list.refs.next()) else { return Ok(false) };
+        (self.begun, self.at_stake) = (Some(chunk.first.clone()), chunk.entries);
         let lines = &mut self.lines;
         self.chunks.with_chunk(chunk.chunk, |bytes| {
             lines.clear();
@@ -149,6 +235,7 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
             return Err(FormatError::malformed("a manifest", "a chunk is not the one it is listed as").into());
         }
         self.current = Some(chunk);
+        self.at_stake = 1;
         (self.at, self.end) = (0, self.lines.len());
         Ok(true)
     }
@@ -202,7 +289,7 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
 /// # Errors
 /// If the manifest cannot be read.
 pub fn find_entry(chunks: &mut ChunkReader<'_>, list: &List, path: &[u8]) -> Result<Option<Entry>> {
-    let mut reader = ManifestReader::starting_at(chunks, list, path)?;
+    let mut reader = ManifestReader::starting_at(chunks, list, path);
     while let Some((line, found)) = reader.next_line()? {
         match compare_entries(&found, path) {
             std::cmp::Ordering::Less => {}
@@ -223,7 +310,7 @@ pub fn for_each_within(
     path: &[u8],
     mut found: impl FnMut(Entry) -> Result<()>,
 ) -> Result<()> {
-    let mut reader = ManifestReader::starting_at(chunks, list, path)?;
+    let mut reader = ManifestReader::starting_at(chunks, list, path);
     while let Some((line, at)) = reader.next_line()? {
         if is_within_subtree(&at, path) {
             found(Entry::read_line(line)?)?;

@@ -11,6 +11,7 @@
 mod attributes;
 mod batch;
 mod directory;
+mod gap;
 mod links;
 mod live;
 mod living;

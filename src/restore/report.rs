@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::Name;
+use crate::base::error::causes;
 use crate::base::event::{Event, Notice, Observer};
 use crate::format::manifest::Time;
 
@@ -114,7 +115,8 @@ pub struct Report {
 impl Report {
     /// True if nothing was selected, or there was nothing.
     pub fn is_nothing(&self) -> bool {
-        self.directories + self.files + self.others + self.unchanged + self.kept + self.failed == 0
+        let counts = [self.directories, self.files, self.others, self.unchanged, self.kept, self.failed];
+        counts == [0; 6]
     }
 
     /// True if the target holds everything that was selected.
@@ -166,6 +168,16 @@ impl<'o> Collector<'o> {
 
     /// Notes an entry that is not restored.
     pub fn problem(&self, path: &[u8], code: &'static str, text: impl ToString) {
+        self.problem_of(1, path, code, text);
+    }
+
+    /// Notes so many entries that are not restored, as their part of the manifest cannot be read. It begins at this path.
+    pub fn lost(&self, path: &[u8], entries: u64, text: String) {
+        self.report().damage = true;
+        self.problem_of(entries, path, "manifest-damaged", text);
+    }
+
+    fn problem_of(&self, entries: u64, path: &[u8], code: &'static str, text: impl ToString) {
         let problem = Problem { path: Name(path.to_vec()), code, text: text.to_string() };
         let mut shown = crate::base::name::shown(problem.text.as_bytes());
         if !problem.path.0.is_empty() {
@@ -177,7 +189,7 @@ impl<'o> Collector<'o> {
             text: shown,
         }));
         let mut report = self.report();
-        report.failed += 1;
+        report.failed = report.failed.saturating_add(entries);
         if report.problems.len() < MAX_PROBLEMS {
             report.problems.push(problem);
         }
@@ -186,14 +198,7 @@ impl<'o> Collector<'o> {
     /// Notes an entry that is not restored because of the repository.
     pub fn damaged(&self, path: &[u8], error: &crate::repo::RepoError) {
         self.report().damage |= error.is_damage();
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        self.problem(path, "content-damaged", text);
+        self.problem(path, "content-damaged", causes(error));
     }
 
     /// Counts something that could not be restored.

@@ -42,7 +42,7 @@ pub fn settled(
     twin: &Twin,
 ) -> Result<BTreeSet<Vec<u8>>, RestoreError> {
     let Twin { tree, trusted_before } = twin;
-    let reader = ManifestReader::starting_at(chunks, manifest, &placement.subtree)?;
+    let reader = ManifestReader::starting_at(chunks, manifest, &placement.subtree);
     let (top, trusted_before) = (&placement.subtree[..], *trusted_before);
     let mut look = Look { reader, top, next: None, stack: Vec::new(), expected: Vec::new(), trusted_before };
     look.pass()?;

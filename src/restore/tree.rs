@@ -26,7 +26,7 @@ use super::worker::Workers;
 use super::{Mode, Options, Overwrite, Placement, RestoreError};
 use crate::base::Name;
 use crate::base::name::is_within;
-use crate::format::manifest::{Entry, ROOT, Type, is_within_subtree};
+use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::format::snapshot::Root;
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
@@ -167,15 +167,7 @@ impl<'o> Run<'o, '_> {
             if let Some(twin) = &self.options.twin {
                 self.settled = Passed::new(settled(chunks, &root.manifest, placement, twin)?);
             }
-            let reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
-            let mut reader = match reader {
-                Ok(reader) => reader,
-                Err(e) if e.is_unreadable() => {
-                    self.shared.collector.damaged(&placement.prefix, &e);
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            };
+            let mut reader = ManifestReader::starting_at(chunks, &root.manifest, &placement.subtree);
             let file_name = root.path.0.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
             match self.options.mode {
                 // a root in another that the snapshot has too: most of it is there by now
@@ -438,29 +430,26 @@ impl<'o> Run<'o, '_> {
         placement: &Placement,
         passed_over: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Option<Entry>, RestoreError> {
-        self.lost.set(false);
-        loop {
+        let mut gap = None;
+        let next = loop {
             match reader.next_entry_but(&mut *passed_over) {
-                Ok(None) => return Ok(None),
-                Ok(Some(entry))
-                    if placement.subtree == ROOT || is_within_subtree(&entry.path, &placement.subtree) =>
-                {
-                    return Ok(Some(entry));
-                }
-                Ok(Some(entry)) => {
-                    if crate::format::manifest::compare_entries(&entry.path, &placement.subtree).is_gt() {
-                        return Ok(None);
-                    }
-                }
+                Ok(Some(entry)) if is_within_subtree(&entry.path, &placement.subtree) => break Some(entry),
+                Ok(Some(entry)) if compare_entries(&entry.path, &placement.subtree).is_gt() => break None,
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(e) if e.is_unreadable() && reader.lost_behind(&placement.subtree) => break None,
                 // one bad line or chunk does not stop the others
-                Err(e) if e.is_unreadable() => {
-                    self.shared.collector.damaged(&placement.prefix, &e);
-                    self.shared.collector.report().damage = true;
-                    self.lost.set(true);
-                }
+                Err(e) if e.is_unreadable() => gap = Some(reader.lost(gap, e)),
                 Err(e) => return Err(e.into()),
             }
+            // there may be more of this than the tree has entries
+            self.check_interrupt()?;
+        };
+        self.lost.set(gap.is_some());
+        if let Some(gap) = gap {
+            super::gap::tell(&gap, placement, self.options, self.shared.collector);
         }
+        Ok(next)
     }
 
     /// The directory that a placement's top lies in, made if it is not there.

@@ -34,7 +34,7 @@ pub fn unlike(
     let root = &snapshot.document.roots[placement.root];
     let top = open_tree(&options.target)?;
     let (powers, mut around) = (Powers::new(options, None), Around::default());
-    let mut reader = ManifestReader::starting_at(&mut chunks, &root.manifest, &placement.subtree)?;
+    let mut reader = ManifestReader::starting_at(&mut chunks, &root.manifest, &placement.subtree);
     let mut found: BTreeSet<&Vec<u8>> = wanted.iter().collect();
     while let Some(entry) = reader.next_entry()? {
         if !is_within_subtree(&entry.path, &placement.subtree) {

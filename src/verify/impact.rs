@@ -9,7 +9,8 @@ use super::manifests::Survey;
 use super::packs::{States, read_more};
 use super::problem::{BadChunks, Hit, LostPath, MAX_PATHS, Stretch};
 use crate::base::id::{ChunkId, SnapshotId};
-use crate::format::manifest::{ChunkRef, MAX_LEVEL, line_chunks, line_path, lines, read_list};
+use crate::base::name::Name;
+use crate::format::manifest::{ChunkRef, MAX_LEVEL, is_in_order, line_chunks, line_path, lines, read_list};
 use crate::format::snapshot::Document;
 use crate::repo::load::Loaded;
 use crate::repo::reader::ChunkReader;
@@ -137,9 +138,14 @@ fn trace(
 
 impl Trace<'_, '_> {
     // `end`: the path that comes behind all of them.
-    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef], end: Option<&[u8]>) {
+    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef], end: Option<&Name>) {
         for (position, of) in refs.iter().enumerate() {
-            let until = refs.get(position + 1).map(|next| &next.first.0[..]).or(end);
+            let next = refs.get(position + 1);
+            if !is_in_order(of, next, end) {
+                // a problem of its own; followed, it could lead on without end
+                continue;
+            }
+            let until = next.map(|next| &next.first).or(end);
             if let Some(&number) = self.bad.get(&of.chunk) {
                 self.lose_stretch(number, root, of, until);
             } else if level == 0 {
@@ -151,8 +157,8 @@ impl Trace<'_, '_> {
         }
     }
 
-    fn lose_stretch(&mut self, number: usize, root: &[u8], of: &ChunkRef, until: Option<&[u8]>) {
-        let until = until.map(<[u8]>::to_vec);
+    fn lose_stretch(&mut self, number: usize, root: &[u8], of: &ChunkRef, until: Option<&Name>) {
+        let until = until.map(|until| until.0.clone());
         let last =
             self.found.get_mut(&number).and_then(|hit| Some((&mut hit.lost_entries, hit.paths.last_mut()?)));
         if let Some((lost_entries, LostPath { root: before, stretch: Some(stretch), .. })) = last

@@ -54,7 +54,7 @@ fn names(
     from: &[u8],
     until: Option<&[u8]>,
 ) -> Result<Vec<NameKey>> {
-    let mut reader = ManifestReader::starting_at(chunks, list, from)?;
+    let mut reader = ManifestReader::starting_at(chunks, list, from);
     let mut names = Vec::new();
     while let Some((_, path)) = reader.next_line()? {
         if until.is_some_and(|until| compare_entries(&path, until).is_ge()) {

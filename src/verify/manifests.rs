@@ -11,7 +11,9 @@ use crate::base::id::{ChunkId, PackId, SnapshotId};
 use crate::base::name::{Name, is_within};
 use crate::format::FormatError;
 use crate::format::brief::Brief;
-use crate::format::manifest::{ChunkRef, Entry, MAX_LEVEL, ROOT, Type, compare_entries, lines, read_list};
+use crate::format::manifest::{
+    ChunkRef, Entry, MAX_LEVEL, ROOT, Type, compare_entries, is_in_order, lines, read_list,
+};
 use crate::format::snapshot::{Document, Root};
 use crate::repo::reader::ChunkReader;
 use crate::repo::{ChunkIndex, Repo, RepoError, Result};
@@ -126,15 +128,20 @@ impl Walk<'_, '_> {
         if total != list.entries || list.entries == 0 {
             return Ok(Err("its number of entries is not that of its chunks".to_owned()));
         }
-        self.refs(list.level.min(MAX_LEVEL), &list.chunks)
+        self.refs(list.level.min(MAX_LEVEL), &list.chunks, None)
     }
 
-    fn refs(&mut self, level: u32, refs: &[ChunkRef]) -> Judged {
-        for of in refs {
-            if self.last.as_ref().is_some_and(|(last, _)| !last.is_empty() && !before(last, &of.first.0)) {
+    // `end`: where the list above goes on.
+    fn refs(&mut self, level: u32, refs: &[ChunkRef], end: Option<&Name>) -> Judged {
+        for (position, of) in refs.iter().enumerate() {
+            let next = refs.get(position + 1);
+            if !is_in_order(of, next, end)
+                || self.last.as_ref().is_some_and(|(last, _)| !last.is_empty() && !before(last, &of.first.0))
+            {
                 return Ok(Err("its chunks are not in order".to_owned()));
             }
-            let judged = if level == 0 { self.leaf(of)? } else { self.list(level, of)? };
+            let end = next.map(|next| &next.first).or(end);
+            let judged = if level == 0 { self.leaf(of)? } else { self.list(level, of, end)? };
             if judged.is_err() {
                 return Ok(judged);
             }
@@ -142,7 +149,7 @@ impl Walk<'_, '_> {
         Ok(Ok(()))
     }
 
-    fn list(&mut self, level: u32, of: &ChunkRef) -> Judged {
+    fn list(&mut self, level: u32, of: &ChunkRef, end: Option<&Name>) -> Judged {
         let Some(bytes) = self.read(of.chunk)? else { return Ok(Ok(())) };
         let list = match read_list(&bytes) {
             Ok(list) => list,
@@ -152,7 +159,7 @@ impl Walk<'_, '_> {
         if total != of.entries || list.first().map(|c| &c.first) != Some(&of.first) {
             return Ok(Err("a list is not the one it is listed as".to_owned()));
         }
-        self.refs(level - 1, &list)
+        self.refs(level - 1, &list, end)
     }
 
     // The bytes of a manifest's chunk; `None` if they cannot be read, which is noted.

@@ -16,7 +16,7 @@ use crate::store::Key;
 use crate::store::testing::MemoryStore;
 
 // Snapshots of a tree of so many files that each manifest has several chunks; before each but the first one file is added.
-fn taken(dir: &std::path::Path, snapshots: usize) -> (MemoryStore, Vec<SnapshotId>) {
+pub(super) fn taken(dir: &std::path::Path, snapshots: usize) -> (MemoryStore, Vec<SnapshotId>) {
     let (memory, key) = super::tests::empty();
     for number in 0..40 {
         let sub = dir.join(format!("d{number:02}"));
@@ -208,7 +208,7 @@ fn in_place_what_is_not_lost_comes_back_and_nothing_goes_that_may_be_in_what_is(
         let report = restore::restore(&repo, &snapshot, &placements, &options, &quiet).unwrap();
         assert!(report.damage, "{which:?}");
         assert!(
-            report.problems.iter().all(|p| p.code == "content-damaged"),
+            report.problems.iter().all(|p| p.code == "manifest-damaged"),
             "{which:?} {:?}",
             report.problems
         );
@@ -244,7 +244,7 @@ fn an_archive_says_where_a_stretch_is_missing() {
 }
 
 #[derive(Default)]
-struct Notices(std::sync::Mutex<Vec<String>>);
+pub(super) struct Notices(std::sync::Mutex<Vec<String>>);
 
 impl Observer for Notices {
     fn event(&self, event: Event<'_>) {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::WHAT;
 use super::write::write_number;
+use super::{WHAT, compare_entries};
 use crate::base::id::{ChunkId, hex_of};
 use crate::base::name::{Name, write_json};
 use crate::format::FormatError;
@@ -55,6 +55,12 @@ impl ChunkRef {
         write_number(out, "\",\"entries\":", self.entries);
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// True if a reference stands before the one that comes next in its list, and before `end`, where the list above goes on.
+pub fn is_in_order(of: &ChunkRef, next: Option<&ChunkRef>, end: Option<&Name>) -> bool {
+    let is_before = |after: &Name| compare_entries(&of.first.0, &after.0).is_lt();
+    next.is_none_or(|next| is_before(&next.first)) && end.is_none_or(is_before)
 }
 
 /// Reads the lines of a list.

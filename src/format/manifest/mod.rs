@@ -12,7 +12,7 @@ mod write;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::list::{ChunkRef, List, cut_hash, cuts_at, lines, read_list};
+pub use self::list::{ChunkRef, List, cut_hash, cuts_at, is_in_order, lines, read_list};
 pub use self::look::{line_chunks, line_is_database, line_is_merged, line_is_torn, line_path, line_says};
 pub use self::write::write_stat;
 use crate::base::id::ChunkId;

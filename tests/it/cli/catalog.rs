@@ -197,6 +197,13 @@ fn a_damaged_manifest_hides_only_itself() {
     let run = env.run(["find", "two", &id]);
     assert_eq!((run.code, run.stdout.as_str()), (40, ""), "{}", run.stderr);
     env.ok(["find", "two", &first]);
+    for form in [&["ls", &id][..], &["ls", "-l", &id], &["ls", "--json", &id]] {
+        let run = env.run(form);
+        assert_eq!((run.code, run.stdout.as_str()), (40, ""), "{form:?}: {}", run.stderr);
+        let said =
+            "/tree: a stretch of the manifest that begins there cannot be read, 6 entries are missing: ";
+        assert!(run.stderr.contains(said), "{form:?}: {}", run.stderr);
+    }
     let run = env.run(["export", &id, "-o", "x.tar"]);
     assert_eq!(run.code, 40, "{}", run.stderr);
     assert!(run.stderr.contains("1: stretches of the manifest could not be read"), "{}", run.stderr);
