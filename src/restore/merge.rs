@@ -100,7 +100,7 @@ impl<'o> Run<'o, '_> {
     }
 
     fn single(&mut self, base: &Arc<Directory<'o>>, merge: Merge<'o>) -> Result<(), RestoreError> {
-        let Some(entry) = merge.next.filter(|entry| self.wants(entry)) else { return Ok(()) };
+        let Some(entry) = merge.next.filter(|entry| self.wants_entry(entry)) else { return Ok(()) };
         let there = match base.fd() {
             Ok(fd) => super::directory::stat_in(fd, &entry.path)?,
             Err(_) => None,
@@ -163,7 +163,8 @@ impl<'o> Run<'o, '_> {
                 merge.next = self.next_placed(reader, placement, file_name)?;
                 continue;
             }
-            if entry.database && self.wants(&entry) && compare_entries(&entry.path, visit.path).is_lt() {
+            if entry.database && self.wants_entry(&entry) && compare_entries(&entry.path, visit.path).is_lt()
+            {
                 merge.databases.add(&entry.path);
             }
             match compare_entries(&entry.path, visit.path) {
@@ -274,8 +275,8 @@ impl<'o> Run<'o, '_> {
         self.shared.collector.report().deleted += 1;
     }
 
-    fn wants(&self, entry: &Entry) -> bool {
-        self.options.selection.wants(&entry.path, entry.stat.kind == Type::Dir)
+    fn wants_entry(&self, entry: &Entry) -> bool {
+        self.wants(&entry.path, entry.stat.kind == Type::Dir)
     }
 
     // What is there under the name of an entry that is not selected stays as it is.
@@ -294,7 +295,7 @@ impl<'o> Run<'o, '_> {
         let live = visit.item.live;
         let live_dir = live.stat.kind == Type::Dir;
         let both = entry.stat.kind == Type::Dir && live_dir;
-        if !both && !self.wants(&entry) {
+        if !both && !self.wants_entry(&entry) {
             return self.pass(merge, entry, visit);
         }
         match (entry.stat.kind == Type::Dir, live_dir) {
@@ -355,9 +356,9 @@ impl<'o> Run<'o, '_> {
         let Some(fd) = visit.opened else { return };
         let (parent, _) = split(&path);
         let parent = if path == ROOT { None } else { merge.stack.parent(parent, self.shared) };
-        let stays = merge.overwrite.keeps(&entry, live);
-        let entry = (self.options.selection.wants(&path, true) && !stays).then_some(entry);
-        self.shared.collector.report().directories += 1;
+        let (wanted, stays) = (self.wants(&path, true), merge.overwrite.keeps(&entry, live));
+        let entry = (wanted && !stays).then_some(entry);
+        self.shared.collector.report().directories += u64::from(wanted);
         let dir = Directory::existing(Arc::clone(fd), parent, path.clone(), entry, self.shared);
         merge.stack.push(path, dir);
     }
@@ -366,7 +367,7 @@ impl<'o> Run<'o, '_> {
     fn put_missing(&mut self, merge: &mut Merge<'o>, entry: Entry) -> Result<(), RestoreError> {
         match &merge.kept {
             Some(kept) if is_within_subtree(&entry.path, kept) => {
-                self.shared.collector.report().kept += u64::from(self.wants(&entry));
+                self.shared.collector.report().kept += u64::from(self.wants_entry(&entry));
                 Ok(())
             }
             _ => self.put(&mut merge.stack, entry),

@@ -17,6 +17,7 @@ mod live;
 mod living;
 mod merge;
 mod own;
+mod patterns;
 mod report;
 mod room;
 mod seal;

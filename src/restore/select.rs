@@ -1,10 +1,8 @@
 //! Which entries are restored, and where they go.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
+use super::patterns::{Bases, Patterns};
 use crate::base::Name;
 use crate::base::name::compare_paths;
 use crate::format::manifest::ROOT;
@@ -68,13 +66,13 @@ fn below<'p>(path: &'p [u8], dir: &[u8]) -> Option<&'p [u8]> {
     }
 }
 
-/// Globs that entries must or must not match, in gitignore syntax, relative to the target.
+/// Patterns that entries must or must not match, and paths that are spared.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    include: Option<Gitignore>,
-    exclude: Option<Gitignore>,
+    include: Option<Patterns>,
+    exclude: Option<Patterns>,
     deletes_left_out: bool,
-    // paths, not patterns: nothing in a name has a meaning
+    // paths of entries below a placement's top, not patterns: nothing in a name has a meaning
     spared: BTreeSet<Vec<u8>>,
     only: Option<BTreeSet<Vec<u8>>>,
 }
@@ -85,7 +83,9 @@ impl Selection {
     /// # Errors
     /// A sentence that names the bad pattern.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
-        Ok(Self { include: build(include)?, exclude: build(exclude)?, ..Self::default() })
+        let read =
+            |patterns: &[String]| Some(patterns).filter(|all| !all.is_empty()).map(Patterns::new).transpose();
+        Ok(Self { include: read(include)?, exclude: read(exclude)?, ..Self::default() })
     }
 
     /// The same, where a deletion also removes what the snapshot was told to leave out or could not read.
@@ -119,15 +119,18 @@ impl Selection {
         self.include.is_none() && self.exclude.is_none() && self.only.is_none()
     }
 
-    /// True if this entry is wanted. Directories that hold wanted entries are made all the same.
-    pub fn wants(&self, path: &[u8], is_dir: bool) -> bool {
-        if self.is_spared(path) || self.only.as_ref().is_some_and(|only| !only.contains(path)) {
+    /// True if this entry is wanted; its path counts from `bases`. Directories that hold wanted entries are made all the same.
+    pub fn wants(&self, bases: &Bases, path: &[u8], is_dir: bool) -> bool {
+        if self.leaves_alone(path) {
             return false;
         }
-        let path = Name(path.to_vec());
-        let path = Path::new(path.as_os_str());
-        let hits = |globs: &Gitignore| globs.matched_path_or_any_parents(path, is_dir).is_ignore();
+        let hits = |patterns: &Patterns| patterns.match_entry(bases, path, is_dir);
         self.include.as_ref().is_none_or(hits) && !self.exclude.as_ref().is_some_and(hits)
+    }
+
+    /// True for a path that is left as it is whatever patterns say: it is spared, or none of the only ones.
+    pub fn leaves_alone(&self, path: &[u8]) -> bool {
+        self.is_spared(path) || self.only.as_ref().is_some_and(|only| !only.contains(path))
     }
 
     /// True for a path that is spared, and for what lies below it.
@@ -135,19 +138,6 @@ impl Selection {
         let parents = memchr::memchr_iter(b'/', path).map(|end| &path[..end]);
         !self.spared.is_empty() && parents.chain([path]).any(|path| self.spared.contains(path))
     }
-}
-
-fn build(patterns: &[String]) -> Result<Option<Gitignore>, String> {
-    if patterns.is_empty() {
-        return Ok(None);
-    }
-    let mut builder = GitignoreBuilder::new("");
-    for pattern in patterns {
-        builder
-            .add_line(None, pattern)
-            .map_err(|e| format!("the pattern {pattern:?} makes no sense: {e}"))?;
-    }
-    builder.build().map(Some).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -178,11 +168,11 @@ mod tests {
     #[test]
     fn globs_select() {
         let selection = Selection::new(&["*.py".into(), "/data/".into()], &["test_*".into()]).unwrap();
-        assert!(selection.wants(b"a/b.py", false));
-        assert!(selection.wants(b"data/x/y", false));
-        assert!(!selection.wants(b"a/data/x", false));
-        assert!(!selection.wants(b"a/test_b.py", false));
-        assert!(Selection::default().wants(b"x", false));
+        assert!(selection.wants(&Bases::default(), b"a/b.py", false));
+        assert!(selection.wants(&Bases::default(), b"data/x/y", false));
+        assert!(!selection.wants(&Bases::default(), b"a/data/x", false));
+        assert!(!selection.wants(&Bases::default(), b"a/test_b.py", false));
+        assert!(Selection::default().wants(&Bases::default(), b"x", false));
     }
 
     #[test]
@@ -191,13 +181,16 @@ mod tests {
         let selection = Selection::sparing(&spared);
         assert!(!selection.is_everything());
         for path in [&b"data/[1]*.db"[..], b"data/[1]*.db/below", b"a\xff\\ "] {
-            assert!(!selection.wants(path, false), "{}", Name(path.to_vec()));
+            assert!(!selection.wants(&Bases::default(), path, false), "{}", Name(path.to_vec()));
         }
         for path in [&b"data/1x.db"[..], b"x/data/[1]*.db", b"data", b"a\xff", b"data/[1]*.dbx"] {
-            assert!(selection.wants(path, false), "{}", Name(path.to_vec()));
+            assert!(selection.wants(&Bases::default(), path, false), "{}", Name(path.to_vec()));
         }
         let only = Selection::only(&spared);
-        assert!(only.wants(b"data/[1]*.db", false) && !only.is_everything());
-        assert!(!only.wants(b"data/[1]*.db/below", false) && !only.wants(b"data", true));
+        assert!(only.wants(&Bases::default(), b"data/[1]*.db", false) && !only.is_everything());
+        assert!(
+            !only.wants(&Bases::default(), b"data/[1]*.db/below", false)
+                && !only.wants(&Bases::default(), b"data", true)
+        );
     }
 }

@@ -17,6 +17,7 @@ use super::links::{Leader, Link, content_of};
 use super::living::Living;
 use super::merge::Doomed;
 use super::own::identity;
+use super::patterns::Bases;
 use super::report::{Collector, Report};
 use super::settled::{Passed, settled};
 use super::spare::LeftOut;
@@ -53,6 +54,9 @@ pub struct Run<'o, 'j> {
     pub(super) base: Arc<Directory<'o>>,
     /// The subtree of the manifest.
     pub subtree: Vec<u8>,
+    // by what patterns know its entries, and whether it turned out to be a file
+    bases: Bases,
+    is_file: Cell<bool>,
     /// Extra entries, to be removed at the end.
     pub doomed: Vec<Doomed<'o>>,
     /// Entries that were there.
@@ -115,6 +119,8 @@ pub fn run(
             base: Arc::clone(&top),
             top,
             subtree: ROOT.to_vec(),
+            bases: Bases::default(),
+            is_file: Cell::new(false),
             doomed: Vec::new(),
             there: 0,
             cleared: 0,
@@ -163,6 +169,8 @@ impl<'o> Run<'o, '_> {
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
             self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.bases = Bases::of(&root.path.0, placement);
+            self.is_file.set(false);
             let placement = &placed(placement, root, chunks);
             if let Some(twin) = &self.options.twin {
                 self.settled = Passed::new(settled(chunks, &root.manifest, placement, twin)?);
@@ -238,14 +246,21 @@ impl<'o> Run<'o, '_> {
         entry.path = relocate(entry.path, &placement.subtree);
         if entry.path == ROOT && entry.stat.kind != Type::Dir {
             entry.path = file_name_of(placement, file_name);
+            self.is_file.set(true);
         }
         Ok(Some(entry))
+    }
+
+    /// True if an entry of the current placement is selected.
+    pub(super) fn wants(&self, path: &[u8], is_dir: bool) -> bool {
+        let of_file = self.is_file.get().then(|| self.bases.of_file());
+        self.options.selection.wants(of_file.as_ref().unwrap_or(&self.bases), path, is_dir)
     }
 
     /// Restores an entry that is not there.
     pub(super) fn put(&mut self, stack: &mut Stack<'o>, entry: Entry) -> Result<(), RestoreError> {
         let is_dir = entry.stat.kind == Type::Dir;
-        if !self.options.selection.wants(&entry.path, is_dir) {
+        if !self.wants(&entry.path, is_dir) {
             if is_dir {
                 stack.push_wished(entry);
             }

@@ -104,7 +104,7 @@ pub fn in_place(
         let path = Path::new(path.as_os_str());
         // what stays is not only what the plan's patterns name: the log of a database that is kept, too
         let below = path.strip_prefix(&root).map(|below| Name::from(below.as_os_str()));
-        if below.is_ok_and(|below| !options.selection.wants(&below.0, path.is_dir())) {
+        if below.is_ok_and(|below| options.selection.leaves_alone(&below.0)) {
             continue;
         }
         let removed = match fs::symlink_metadata(path) {

@@ -28,6 +28,13 @@ use crate::sys::host::worker_count;
 /// into TARGET. The target must be empty or missing, unless --in-place is given. The exit status is 3
 /// if something could not be restored, 40 if stored data is damaged; everything else is restored. A relative PATH
 /// counts from the directory of which the snapshot was taken, if that is one.
+///
+/// Patterns of --include and --exclude follow gitignore. Each is held against two paths of an entry: the one below TARGET,
+/// and the absolute one on the source, which ls shows. A pattern with a slash at its front or inside counts from TARGET or
+/// from the root of the source; one without matches a name anywhere below TARGET. Of several the last that matches counts,
+/// ! in front takes back, and what is said of a directory holds for what lies in it, unless a pattern says something else
+/// of that. What lies at PATH is never selected or left out by the names that lead to PATH. An entry is restored if the
+/// included match it (or there are none) and the excluded do not; the directories above it are made in any case.
 #[derive(clap::Args)]
 pub struct RestoreArgs {
     /// Which snapshot: an id, latest, latest~2, @tag; with :PATH for a part
@@ -36,10 +43,10 @@ pub struct RestoreArgs {
     /// The directory to restore into
     #[arg(short, long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
     target: PathBuf,
-    /// Restore only what matches, in the syntax of gitignore
+    /// Restore only what matches: a pattern of paths below TARGET, or of absolute paths on the source
     #[arg(short, long, value_name = "PATTERN")]
     include: Vec<String>,
-    /// Leave out what matches
+    /// Leave out what matches, with all that is in it; in place, what is there stays as it is
     #[arg(short, long, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// Bring a directory that is not empty to the snapshot's state, rewriting only what differs
@@ -209,7 +216,7 @@ fn nothing_selected(args: &RestoreArgs) -> CommandError {
         .collect();
     let text = format!("nothing in the snapshot is selected by {}", patterns.join(", "));
     CommandError::new(Exit::Failed, text).next(
-        "patterns are relative to the target, in the syntax of gitignore; lifeboat ls shows what there is",
+        "a pattern with a slash is a path below the target, or the absolute path that lifeboat ls shows; one without is a name",
     )
 }
 

@@ -10,6 +10,7 @@ mod log;
 mod older;
 mod plan;
 mod restore;
+mod restore_what;
 mod sealed;
 mod snapshot;
 mod try_it;
