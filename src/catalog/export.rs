@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use super::above::{Above, Holder};
 use super::content::write_stream;
 use super::ls::{missing, output};
 use super::paths::{Part, PathError, absolute};
 use super::tar::{Member, write_end, write_padding};
 use crate::base::error::causes;
 use crate::base::event::{Event, Notice, Observer, Step};
+use crate::base::id::ChunkId;
 use crate::base::name::Name;
 use crate::format::manifest::{Entry, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
@@ -30,6 +32,8 @@ pub struct Outcome {
     pub damaged: u64,
     /// Stretches of the manifest that could not be read: what is in them is missing.
     pub stretches: u64,
+    /// Entries that lie in no directory of the manifest and were left out.
+    pub refused: u64,
 }
 
 /// A content of at most so many bytes is held whole before its header is written; a larger one is read twice.
@@ -74,6 +78,8 @@ pub fn export(
             content: &mut readers.content,
             outcome: &mut outcome,
             observer,
+            above: Above::new(&part.top),
+            is_whole: true,
             links: HashMap::new(),
             held: Vec::new(),
         };
@@ -104,8 +110,11 @@ struct Archive<'a, 'r> {
     content: &'a mut ChunkReader<'r>,
     outcome: &'a mut Outcome,
     observer: &'a dyn Observer,
-    // the first name of an inode -> the member that has its content
-    links: HashMap<Vec<u8>, Vec<u8>>,
+    above: Above,
+    // nothing of the manifest was lost so far
+    is_whole: bool,
+    // the first name of an inode -> its content, and the member that has it
+    links: HashMap<Vec<u8>, (ChunkId, Vec<u8>)>,
     // the content of one file
     held: Vec<u8>,
 }
@@ -144,6 +153,18 @@ impl Archive<'_, '_> {
     }
 
     fn add_or_leave_out(&mut self, root: &[u8], entry: &Entry) -> Result<()> {
+        let refused = match self.above.holder(&entry.path) {
+            Holder::Directory => None,
+            // its directory may be in what was lost
+            Holder::Missing if !self.is_whole => None,
+            Holder::Missing => Some("is not in the manifest"),
+            Holder::Other => Some("is no directory in the manifest"),
+        };
+        if let Some(why) = refused {
+            self.refuse(&absolute(root, &entry.path), why);
+            return Ok(());
+        }
+        self.above.enter(&entry.path, entry.stat.kind);
         let bytes = match self.add(&member_path(root, &entry.path, entry), entry)? {
             Added::Whole(bytes) => bytes,
             Added::Damaged(error) => {
@@ -155,9 +176,18 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
+    // Whoever unpacks it would follow a link, or make what the snapshot does not hold.
+    fn refuse(&mut self, path: &[u8], why: &str) {
+        self.outcome.refused += 1;
+        let subject = Name(path.to_vec());
+        let text = format!("{}: left out: the directory that holds it {why}", subject.shown());
+        self.observer.event(Event::Notice(&Notice { code: "no-parent", subject: Some(subject), text }));
+    }
+
     // A stretch of the manifest, which begins with this path.
     fn lose(&mut self, path: &[u8], error: &RepoError) {
         self.outcome.stretches += 1;
+        self.is_whole = false;
         let subject = Name(path.to_vec());
         let text = format!(
             "{}: a stretch of the manifest that begins there cannot be read, what is in it is missing: {}",
@@ -185,7 +215,11 @@ impl Archive<'_, '_> {
         }
         // the first name may lie outside the part: then the first one inside has the content
         let inode = entry.hardlink.as_deref().unwrap_or(&entry.path);
-        let link = if entry.stat.links > 1 { self.links.get(inode).cloned() } else { None };
+        let has_more = entry.stat.links > 1 || entry.hardlink.is_some();
+        let content = has_more.then(|| entry.inode_content());
+        let known = content.and_then(|content| Some((content, self.links.get(inode)?)));
+        // one that says that it is the same and is not comes as it is, by itself
+        let link = known.and_then(|(content, (of, name))| (content == *of).then(|| name.clone()));
         let has_content = entry.stat.kind == Type::File && link.is_none();
         // before the header is written, which promises the whole content
         if has_content && let Err(e) = self.prove(entry) {
@@ -202,8 +236,8 @@ impl Archive<'_, '_> {
             }
             write_padding(self.out, size).map_err(output)?;
         }
-        if entry.stat.links > 1 && link.is_none() {
-            self.links.insert(inode.to_vec(), name.to_vec());
+        if let Some(content) = content {
+            self.links.entry(inode.to_vec()).or_insert_with(|| (content, name.to_vec()));
         }
         self.outcome.entries += 1;
         self.outcome.bytes += size;

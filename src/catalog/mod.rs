@@ -1,5 +1,6 @@
 //! Answers about snapshots, read from documents and manifests without unpacking anything.
 
+mod above;
 mod acl;
 pub mod compare;
 pub mod content;

@@ -34,16 +34,6 @@ pub struct Leader {
     pub content: ChunkId,
 }
 
-/// A hash of what all names of an inode have in common, its metadata apart.
-pub fn content_of(entry: &Entry) -> ChunkId {
-    let stat = &entry.stat;
-    let mut all =
-        format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, entry.holes).into_bytes();
-    all.extend(entry.target.iter().flatten());
-    all.extend(entry.chunks.iter().flat_map(|id| id.0));
-    ChunkId::of(&all)
-}
-
 impl<'o> Run<'o, '_> {
     /// Waits for all files and then makes the links to them.
     pub(super) fn flush_links(&mut self) -> Result<(), RestoreError> {
@@ -122,7 +112,7 @@ impl<'o> Run<'o, '_> {
     /// `Some(None)` if it is still being written.
     pub(super) fn leader_inode(&self, entry: &Entry, path: &[u8]) -> Option<Option<(u64, u64)>> {
         let leader = self.leaders.get(&self.first_name(entry, path))?;
-        if leader.content != content_of(entry) {
+        if leader.content != entry.inode_content() {
             return None;
         }
         Some(self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&leader.path).copied())
@@ -131,7 +121,7 @@ impl<'o> Run<'o, '_> {
     /// Notes that a file with several names is there as it should be.
     pub fn keep_leader(&mut self, entry: &Entry, path: &[u8], inode: (u64, u64)) {
         let first = self.first_name(entry, path);
-        let content = content_of(entry);
+        let content = entry.inode_content();
         self.leaders.entry(first).or_insert_with(|| Leader { path: path.to_vec(), content });
         let mut linked = self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner);
         linked.entry(path.to_vec()).or_insert(inode);

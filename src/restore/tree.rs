@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::attributes::Powers;
 use super::batch::{Batch, FileTarget, Job, Part};
 use super::directory::{Directory, Shared};
-use super::links::{Leader, Link, content_of};
+use super::links::{Leader, Link};
 use super::living::Living;
 use super::merge::Doomed;
 use super::own::identity;
@@ -344,7 +344,7 @@ impl<'o> Run<'o, '_> {
         }
         if entry.stat.links > 1 || entry.hardlink.is_some() {
             let first = self.first_name(&entry, &path);
-            let content = content_of(&entry);
+            let content = entry.inode_content();
             match self.leaders.get(&first) {
                 Some(leader) if leader.content == content => {
                     let leader = leader.path.clone();

@@ -45,6 +45,20 @@ impl Forged {
         done
     }
 
+    /// Exports the newest snapshot of a case, unpacks the archive with the stock tar, and looks at the canary afterwards.
+    fn export(&self, case: &str) -> (Done, PathBuf) {
+        let before = snapshot_of(&self.env.path("cases/canary"));
+        let (archive, into) = (self.of(case, "x.tar"), self.of(case, "unpacked"));
+        let words = [OsStr::new("export"), "-q".as_ref(), "-r".as_ref(), self.of(case, "repo").as_ref()]
+            .map(OsStr::to_owned);
+        let more = [OsStr::new("latest"), "-o".as_ref(), archive.as_ref()].map(OsStr::to_owned);
+        let done = self.env.lifeboat(&[&words[..], &more[..]].concat());
+        fs::create_dir(&into).unwrap();
+        run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&into)).ok();
+        assert_eq!(before, snapshot_of(&self.env.path("cases/canary")), "{case}: outside the target");
+        (done, into)
+    }
+
     /// Restores a case that has a fault: how it ends, a word of what is said, and what must be there all the same.
     #[track_caller]
     fn refuses(&self, case: &str, code: i32, word: &str) {
@@ -140,6 +154,14 @@ fn nothing_is_restored_below_what_is_no_directory() {
     for case in cases {
         forged.refuses(case, 3, word);
         assert!(!forged.of(case, "target/r/good/x/evil").exists(), "{case}");
+        let (done, unpacked) = forged.export(case);
+        assert_eq!(done.code, 3, "{case}: {}", done.stderr);
+        let word = "left out: the directory that holds it is n";
+        assert!(done.stderr.contains(word), "{case} does not say `{word}`: {}", done.stderr);
+        let names = walkdir::WalkDir::new(&unpacked).into_iter().map(|entry| entry.unwrap().into_path());
+        let evil: Vec<_> = names.filter(|path| path.ends_with("evil") || path.ends_with("x/file")).collect();
+        assert!(evil.is_empty(), "{case}: {evil:?}");
+        assert_eq!(fs::read(unpacked.join("r/zgood/last")).unwrap(), b"the file zgood/last\n", "{case}");
     }
 }
 
@@ -154,6 +176,11 @@ fn a_second_name_of_something_else_stays_by_itself() {
         let restored = forged.of(case, "target/r/good/x");
         assert!(restored.symlink_metadata().unwrap().is_file(), "{case}");
         assert_eq!(fs::read(restored).unwrap(), b"evil", "{case}: the content of its own entry");
+        let (done, unpacked) = forged.export(case);
+        done.ok();
+        let exported = unpacked.join("r/good/x");
+        assert!(exported.symlink_metadata().unwrap().is_file(), "{case}");
+        assert_eq!(fs::read(exported).unwrap(), b"evil", "{case}: the content of its own entry");
     }
     forged.refuses("hardlink-dotdot", 40, "a path has no component . or ..");
     forged.refuses("hardlink-absolute", 40, "a path is relative");

@@ -24,7 +24,8 @@ const LEVEL: i32 = 3;
 /// The archive is in the pax format: GNU tar, bsdtar and Python read it. It holds the paths of the source
 /// without the slash at the front, exact times, owners, hard links, devices, extended attributes, ACLs, and
 /// the holes of sparse files. Sockets and inode
-/// flags cannot be held: they are counted, and the status is 3. What is damaged is named and left out, everything else
+/// flags cannot be held: they are counted, and the status is 3. So it is where an entry lies in no directory of the
+/// snapshot, below a symlink for example: it is named and left out. What is damaged is named and left out, everything else
 /// is in the archive, and the status is 40.
 #[derive(clap::Args)]
 pub struct ExportArgs {
@@ -67,7 +68,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Exit, CommandError> {
     show(&outcome, args, context)?;
     Ok(if outcome.damaged + outcome.stretches > 0 {
         Exit::Damage
-    } else if outcome.sockets + outcome.flags > 0 {
+    } else if outcome.sockets + outcome.flags + outcome.refused > 0 {
         Exit::Partial
     } else {
         Exit::Done
@@ -123,6 +124,7 @@ fn show(outcome: &Outcome, args: &ExportArgs, context: &Context) -> Result<(), C
     for (count, what) in [
         (outcome.sockets, "sockets cannot be in an archive and were left out"),
         (outcome.flags, "inode flags (chattr) cannot be in an archive and were left out"),
+        (outcome.refused, "in no directory of the snapshot and left out, each is named above"),
         (
             outcome.damaged,
             "damaged and left out, each is named above; lifeboat verify --deep names all that is damaged",

@@ -167,6 +167,17 @@ impl Entry {
         self.stat.size - self.holes.iter().map(|h| h.1).sum::<u64>()
     }
 
+    /// A hash of what all names of an inode have in common, its metadata apart. An entry that says it is another name of
+    /// something and has another hash is a thing of its own.
+    pub fn inode_content(&self) -> ChunkId {
+        let stat = &self.stat;
+        let mut all =
+            format!("{} {} {:?} {:?} ", stat.kind.word(), stat.size, stat.device, self.holes).into_bytes();
+        all.extend(self.target.iter().flatten());
+        all.extend(self.chunks.iter().flat_map(|id| id.0));
+        ChunkId::of(&all)
+    }
+
     /// The stretches of the file that hold data: offset in the file and length.
     pub fn segments(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let ends = self.holes.iter().map(|h| h.0).chain([self.stat.size]);

@@ -95,6 +95,7 @@ fn in_place_what_an_absolute_pattern_leaves_out_stays_as_it_is() {
             );
         }
         assert_eq!(fs::read(env.path("w/app/code/log")).unwrap(), b"code/log", "{what}");
-    }    let run = env.run(["restore", &format!("latest:{app}"), "-t", &app, "--in-place", "-i", "/nosuch"]);
+    }
+    let run = env.run(["restore", &format!("latest:{app}"), "-t", &app, "--in-place", "-i", "/nosuch"]);
     assert!(run.code == 1 && run.stderr.contains("nothing in the snapshot is selected"), "{}", run.stderr);
 }
