@@ -4,6 +4,7 @@
 //! any other the content is read and held against the hashes, unless its size tells already.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -86,10 +87,10 @@ pub enum LiveError {
 pub struct Outcome {
     /// The changes.
     pub counts: Counts,
-    /// Entries that could not be read, so nothing is known of them.
+    /// Entries that could not be read, and those of the snapshot that lie below them: nothing is known of them.
     pub unreadable: u64,
-    /// Bytes of the snapshot's files that the tree does not have as they were: what it takes to bring them back. A
-    /// database counts whole, as its log may hold what it does not.
+    /// Bytes of the snapshot's files that the tree does not have as they were, or of which nothing is known: what it takes
+    /// to bring them back. A database counts whole, as its log may hold what it does not.
     pub bytes: u64,
     /// How long it took.
     pub took: Duration,
@@ -194,6 +195,7 @@ fn compare_part<'r>(
         names: Names::default(),
         expected: Vec::new(),
         databases: Beside::default(),
+        unread: HashSet::new(),
         found,
         outcome,
         observer,
@@ -208,14 +210,18 @@ fn compare_part<'r>(
     match stat.map(|raw| LiveStat::new(&raw)) {
         Ok(live) if live.stat.kind == Type::Dir => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
-            let device = options.one_file_system.then_some(live.dev);
-            let rules = Rules { excludes: &excludes, leave_out, device, top: &part.top };
-            walk::<LiveError>(fd, &rules, options.threads, &mut |visit| side.visit(visit))?;
+            match rustix::fs::open(path, flags, Mode::empty()) {
+                Ok(fd) => {
+                    let device = options.one_file_system.then_some(live.dev);
+                    let rules = Rules { excludes: &excludes, leave_out, device, top: &part.top };
+                    walk::<LiveError>(fd, &rules, options.threads, &mut |visit| side.visit(visit))?;
+                }
+                Err(e) => side.not_looked_at(&part.top, &e.into()),
+            }
         }
         Ok(live) => side.single(path, live)?,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
-        Err(e) => side.problem(&part.top, &e.into()),
+        Err(e) => side.not_looked_at(&part.top, &e.into()),
     }
     side.removed_until(None)?;
     Ok(side.take_found(true)?)
@@ -267,6 +273,8 @@ struct Side<'s, 'a, 'r> {
     expected: Vec<u8>,
     // the databases that both sides have
     databases: Beside,
+    // what could not be looked at: what the snapshot has there or below may be there or not
+    unread: HashSet<Vec<u8>>,
     found: Tell<'s>,
     outcome: &'s mut Outcome,
     observer: &'s dyn Observer,
@@ -293,7 +301,10 @@ impl Side<'_, '_, '_> {
                 match found {
                     Found::Known(path, difference) => self.tell_now(difference, &path)?,
                     Found::File(old, Ok(differs)) => self.differs(&old, differs)?,
-                    Found::File(old, Err(error)) => self.problem(&old.path, &error),
+                    Found::File(old, Err(error)) => {
+                        self.outcome.bytes += bytes_of(&old);
+                        self.problem(&old.path, &error);
+                    }
                 }
             }
         }
@@ -308,6 +319,12 @@ impl Side<'_, '_, '_> {
         self.tell_now((kind, what), &old.path)
     }
 
+    // Neither it nor what lies below it could be looked at.
+    fn not_looked_at(&mut self, path: &[u8], error: &io::Error) {
+        self.unread.insert(path.to_vec());
+        self.problem(path, error);
+    }
+
     fn problem(&mut self, path: &[u8], error: &io::Error) {
         self.outcome.unreadable += 1;
         let subject = Some(Name(absolute(self.root, path)));
@@ -315,7 +332,13 @@ impl Side<'_, '_, '_> {
         self.observer.event(Event::Notice(&Notice { code: "entry-unreadable", subject, text }));
     }
 
-    // What the snapshot has before `path`, or to its end, is gone.
+    // True for what could not be looked at, and for all below it.
+    fn is_unread(&self, path: &[u8]) -> bool {
+        let above = memchr::memchr_iter(b'/', path).map(|at| &path[..at]);
+        !self.unread.is_empty() && above.chain([ROOT, path]).any(|path| self.unread.contains(path))
+    }
+
+    // What the snapshot has before `path`, or to its end, is gone, unless nobody could look.
     fn removed_until(&mut self, path: Option<&[u8]>) -> Result<()> {
         while let Some(at) = self.cursor.path() {
             if path.is_some_and(|path| compare_entries(at, path) != Ordering::Less) {
@@ -325,7 +348,11 @@ impl Side<'_, '_, '_> {
             if !self.is_excluded(&at) {
                 let gone = Entry::read_line(self.cursor.line()?).map_err(RepoError::from)?;
                 self.outcome.bytes += bytes_of(&gone);
-                self.tell(Kind::Removed, &at, Vec::new())?;
+                if !self.is_unread(&at) {
+                    self.tell(Kind::Removed, &at, Vec::new())?;
+                } else if !self.unread.contains(&at) {
+                    self.outcome.unreadable += 1;
+                }
             }
             self.cursor.pass()?;
         }
@@ -343,7 +370,8 @@ impl Side<'_, '_, '_> {
     fn single(&mut self, path: &Path, live: LiveStat) -> std::result::Result<(), LiveError> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // what it holds besides is of no interest, and may be nobody's to read
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = Arc::new(rustix::fs::open(parent, flags, Mode::empty()).map_err(io::Error::from)?);
         let item = Item { name: name.into(), live };
         self.visit(Visit { path: ROOT, item: &item, dir: &dir, problems: Vec::new(), opened: None })
@@ -355,7 +383,7 @@ impl Side<'_, '_, '_> {
             return Err(RepoError::Interrupted.into());
         }
         for problem in &visit.problems {
-            self.problem(&from_root(self.top, &problem.path), &problem.error);
+            self.not_looked_at(&from_root(self.top, &problem.path), &problem.error);
         }
         let path = from_root(self.top, visit.path);
         self.removed_until(Some(&path))?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::carry::io_error;
 use super::choose::{Chosen, choose};
 use super::exchange::shares_blocks;
 use super::journal::Kept;
@@ -105,6 +106,12 @@ pub fn to_snapshot(
             "in place is not atomic: until it is done, the tree is neither the old one nor the new one"
                 .to_owned(),
         );
+    }
+    if compared.unreadable > 0 {
+        notes.push(format!(
+            "{} entries could not be compared: they are in no list here, and go to the state of the snapshot all the same",
+            size::count(compared.unreadable)
+        ));
     }
     if chosen.snapshot.forgotten {
         notes.push("this snapshot was forgotten; the next prune may remove it".to_owned());
@@ -315,6 +322,12 @@ fn compare(
     let logged_before = snapshot::trusted_before(chosen.snapshot.document.started);
     let options = live::Options { threads: worker_count(), logged_before, ..live::Options::default() };
     let tree = subject.plan.root();
+    // a tree that is there and that nobody can look into is no tree without changes
+    if let Err(source) = std::fs::read_dir(&tree)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(io_error("read", &tree)(source));
+    }
     let sorter = Sorter::new(&tree, rules)?.with_snapshot(chosen)?;
     let (classes, saved) = (Mutex::new(Classes::default()), Mutex::new(Classes::default()));
     // paths are those of the snapshot's root, which may lie above the tree

@@ -343,6 +343,57 @@ fn a_file_that_cannot_be_read_is_named_and_the_rest_kept() {
 }
 
 #[test]
+fn what_nobody_may_look_at_is_not_called_removed() {
+    if is_root() && !have(&["setpriv"]) {
+        return;
+    }
+    let env = TestEnv::of_a_user();
+    let source = env.path("source");
+    fs::create_dir_all(source.join("none/deep")).unwrap();
+    for path in ["good", "none/f", "none/deep/g", "z"] {
+        fs::write(source.join(path), path).unwrap();
+    }
+    if let Some(user) = env.user() {
+        run(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(&source)).ok();
+    }
+    env.lifeboat(&["snapshot", "-q", source.to_str().unwrap()]).ok();
+    let mode = |path: &str, mode| {
+        fs::set_permissions(source.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let diff =
+        |what: &str| env.lifeboat(&["diff", &format!("latest:{}", source.join(what).display()), "--live"]);
+    fs::remove_file(source.join("z")).unwrap();
+    mode("none", 0);
+    let done = diff("").exits(3);
+    assert!(done.stdout.ends_with("/z\n") && !done.stdout.contains("none/"), "{}", done.stdout);
+    assert!(done.stderr.contains("none: could not be compared: Permission denied"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("1 removed") && done.stderr.contains("4 could not be compared"),
+        "{}",
+        done.stderr
+    );
+    for (what, unread) in [("none", 4), ("none/f", 1), ("none/deep", 2)] {
+        let done = diff(what).exits(3);
+        assert_eq!(done.stdout, "", "{what}");
+        assert!(
+            done.stderr.contains(&format!("{what}: could not be compared: Permission denied")),
+            "{}",
+            done.stderr
+        );
+        let told = format!("no difference in what could be compared; {unread} could not be compared");
+        assert!(done.stderr.contains(&told), "{what}: {}", done.stderr);
+    }
+    // names may be listed, and nothing can be asked about them
+    mode("none", 0o400);
+    let done = diff("none").exits(3);
+    assert!(!done.stdout.contains("none/"), "{}", done.stdout);
+    // a file may be looked at by its name where the directory's names are nobody's to read
+    mode("none", 0o100);
+    diff("none/f").ok();
+    mode("none", 0o700);
+}
+
+#[test]
 fn an_interrupt_ends_it_and_the_next_run_works() {
     if !have(&["python3"]) {
         return;

@@ -74,13 +74,13 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<Exit, CommandError> {
     let reading = if args.live { Reading::with_content(context) } else { Reading::open(context) }?;
     let filters = args.filters.filters(context)?;
     let mut printer = Printer::new(args, context)?;
-    let (counts, exit) = if args.live {
+    let (counts, unread) = if args.live {
         live(args, context, &reading, &filters, &mut printer)?
     } else {
-        (two(args, &reading, &filters, &mut printer)?, Exit::Done)
+        (two(args, &reading, &filters, &mut printer)?, 0)
     };
-    printer.finish(&counts, context)?;
-    Ok(exit)
+    printer.finish(&counts, unread, context)?;
+    Ok(if unread > 0 { Exit::Partial } else { Exit::Done })
 }
 
 fn two(
@@ -122,13 +122,14 @@ fn before<'s>(snapshot: &'s Snapshot, all: &'s [Snapshot]) -> Result<&'s Snapsho
     })
 }
 
+// The changes, and how many entries could not be compared.
 fn live(
     args: &DiffArgs,
     context: &Context,
     reading: &Reading,
     filters: &Filters,
     printer: &mut Printer,
-) -> Result<(Counts, Exit), CommandError> {
+) -> Result<(Counts, u64), CommandError> {
     let (snapshot, path) = reading.choose(&args.old, filters)?;
     let path = match &args.new {
         Some(path) => Some(Name::from(context::absolute(path.as_ref())?.as_os_str())),
@@ -146,7 +147,7 @@ fn live(
     let observer = context.notices();
     let mut found = |change: &Change<'_>| printer.change(change);
     let outcome = diff_live(&mut chunks, &parts, &options, &mut found, &*observer)?;
-    Ok((outcome.counts, if outcome.unreadable > 0 { Exit::Partial } else { Exit::Done }))
+    Ok((outcome.counts, outcome.unreadable))
 }
 
 struct Printer {
@@ -194,30 +195,33 @@ impl Printer {
         self.out.write_all(b"\n")
     }
 
-    fn finish(mut self, counts: &Counts, context: &Context) -> Result<(), CommandError> {
+    fn finish(mut self, counts: &Counts, unread: u64, context: &Context) -> Result<(), CommandError> {
         if self.json {
-            let summary = json!({"message_type": "summary", "changes": counts.total(), "counts": counts});
+            let changes = counts.total();
+            let summary = json!({"message_type": "summary", "changes": changes, "counts": counts, "not_compared": unread});
             writeln!(self.out, "{summary}").map_err(CommandError::output)?;
         }
         self.out.flush().map_err(CommandError::output)?;
         if self.summary && !self.json {
-            return context.print(&format!("{}\n", sentence(counts)));
+            return context.print(&format!("{}\n", sentence(counts, unread)));
         }
-        context.say(sentence(counts));
+        context.say(sentence(counts, unread));
         Ok(())
     }
 }
 
-fn sentence(counts: &Counts) -> String {
-    if counts.total() == 0 {
-        return "no difference".to_owned();
-    }
-    format!(
-        "{} added, {} removed, {} with other content, {} with other metadata, {} of another type",
-        size::count(counts.added),
-        size::count(counts.removed),
-        size::count(counts.content),
-        size::count(counts.metadata),
-        size::count(counts.r#type)
-    )
+fn sentence(counts: &Counts, unread: u64) -> String {
+    let changes = match counts.total() {
+        0 if unread > 0 => "no difference in what could be compared".to_owned(),
+        0 => "no difference".to_owned(),
+        _ => format!(
+            "{} added, {} removed, {} with other content, {} with other metadata, {} of another type",
+            size::count(counts.added),
+            size::count(counts.removed),
+            size::count(counts.content),
+            size::count(counts.metadata),
+            size::count(counts.r#type)
+        ),
+    };
+    if unread == 0 { changes } else { format!("{changes}; {} could not be compared", size::count(unread)) }
 }
