@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::folders::{Folders, clear, rename_noreplace, replace, same_bytes, split};
 use super::{Key, Kind, Lock, LockMode, ObjectInfo, Published, Result, Staged, Store, StoreError};
@@ -222,11 +223,8 @@ impl Store for LocalStore {
         };
         match rustix::fs::flock(&file, operation) {
             Ok(()) => Ok(Lock::Held(Box::new(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Lock::Busy),
-            // some network file systems have no locks
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => {
-                Ok(Lock::Unsupported)
-            }
+            Err(Errno::WOULDBLOCK) => Ok(Lock::Busy),
+            Err(e) if has_no_locks(e) => Ok(Lock::Unsupported),
             Err(e) => Err(StoreError::io("lock", self.path(&key).display())(e.into())),
         }
     }
@@ -237,6 +235,11 @@ impl Store for LocalStore {
             other => other.map_err(StoreError::io("clear", self.folders.path(TMP).display())),
         }
     }
+}
+
+// Some network file systems have no locks, or, as NFS, none that is exclusive for a file that is only open for reading.
+fn has_no_locks(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::NOLCK | Errno::NOSYS | Errno::BADF)
 }
 
 fn is_missing(error: Option<&io::Error>) -> bool {
@@ -360,6 +363,11 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", tmp.join("new-link")).unwrap();
         assert_eq!(store.clear_staged().unwrap(), 4);
         assert_eq!(fs::read_dir(&tmp).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn locks_that_nfs_refuses_are_no_failure() {
+        assert!(has_no_locks(Errno::BADF) && has_no_locks(Errno::NOLCK) && !has_no_locks(Errno::IO));
     }
 
     #[test]
