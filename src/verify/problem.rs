@@ -382,6 +382,9 @@ impl Problem {
             }
             Self::TakenTogether { .. } => "nothing; each is whole",
             Self::PacksInexact { .. } => "nothing; the list only helps to find packs by hand",
+            Self::ObjectMalformed { key, .. } if *key == Key::prune(key.stem()) => {
+                "`lifeboat repair` sets it aside"
+            }
             Self::ObjectMalformed { .. } => "look at the object, and remove it if nothing needs it",
             Self::TombstoneMissing { .. } => {
                 "`lifeboat forget` it again, or keep it; find out who removed the tombstone"
