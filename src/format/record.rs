@@ -197,6 +197,9 @@ pub struct Session {
     /// The writer's first session object, if this one renews it: it lives as long as this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
+    /// The run of the system that the process belongs to, by the kernel's name for it; another one after each boot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot: String,
     /// Random, so that no two sessions have the same bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub nonce: String,

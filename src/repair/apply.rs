@@ -27,6 +27,10 @@ pub fn apply(proposal: &Proposal, repo: &mut Repo, observer: &dyn Observer) -> R
     if !repo.try_exclusive()? {
         return Err(RepairError::Busy);
     }
+    if repo.writers_elsewhere()? {
+        repo.share()?;
+        return Err(RepairError::Busy);
+    }
     observer.event(Event::Started { step: Step::Repair, bytes: None });
     let result = mend(proposal, repo);
     observer.event(Event::Finished);

@@ -14,6 +14,7 @@ pub mod chunk_index;
 pub mod content;
 mod density;
 pub mod documents;
+mod elsewhere;
 pub mod keys;
 mod kit;
 pub mod load;

@@ -25,9 +25,9 @@ impl Repo {
     /// # Errors
     /// If the plans cannot be read.
     pub fn condemned_packs(&self) -> Result<HashSet<PackId>> {
-        // a plan made alone is carried out under the exclusive lock: whoever holds a lock sees only
-        // what a crash left of it, and the next prune decides anew
-        let locked = matches!(self.lock, Lock::Held(_));
+        // a plan made alone is carried out under the exclusive lock: whoever holds a lock that reaches
+        // that one sees only what a crash left of it, and the next prune decides anew
+        let locked = matches!(self.lock, Lock::Held(_)) && self.store.locks_reach_everybody();
         let mut packs = HashSet::new();
         for stored in self.stored_plans()? {
             match stored.plan.state {

@@ -13,8 +13,10 @@ use crate::format::FormatError;
 use crate::format::record::Session;
 use crate::store::{Key, Store};
 use crate::sys::clock::since_boot;
-use crate::sys::host::random_hex;
+use crate::sys::host::{boot_id, random_hex};
 
+/// A session that was not renewed for this long has ended.
+pub const ENDS: Duration = Duration::from_secs(24 * 3600);
 /// A session is renewed when it is this old: well before a prune takes it for abandoned.
 const RENEW_AFTER: Duration = Duration::from_secs(18 * 3600);
 
@@ -56,6 +58,7 @@ impl OpenSession {
             process: std::process::id(),
             started: self.clock.now(),
             renews: self.names.first().cloned(),
+            boot: boot_id(),
             nonce: random_hex().map_err(RepoError::io("get random bytes"))?,
         };
         let bytes = serde_json::to_vec(&session).map_err(|e| FormatError::malformed("a session", e))?;

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::folders::{Folders, clear, rename_noreplace, replace, same_bytes, split};
 use super::{Key, Kind, Lock, LockMode, ObjectInfo, Published, Result, Staged, Store, StoreError};
 use crate::sys::host::random_hex;
+use crate::sys::space::{Keeps, file_system};
 
 const TMP: &str = "tmp";
 /// What the names of files that are being written begin with.
@@ -227,6 +228,11 @@ impl Store for LocalStore {
             Err(e) if has_no_locks(e) => Ok(Lock::Unsupported),
             Err(e) => Err(StoreError::io("lock", self.path(&key).display())(e.into())),
         }
+    }
+
+    fn locks_reach_everybody(&self) -> bool {
+        // whether those of a network or FUSE file system do depends on how each host mounted it
+        !matches!(file_system(self.root()), Ok((_, Keeps::Remote)))
     }
 
     fn clear_staged(&self) -> Result<u64> {

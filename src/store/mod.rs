@@ -343,6 +343,12 @@ pub trait Store: Send + Sync {
     /// If the system refuses.
     fn lock(&self, mode: LockMode) -> Result<Lock>;
 
+    /// True if whoever uses the objects sees this store's locks, so that who holds the exclusive one is alone. Not so where
+    /// another host, or another mount, may have locks of its own.
+    fn locks_reach_everybody(&self) -> bool {
+        true
+    }
+
     /// Removes what crashed writers left half written. Only called under the exclusive lock.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ pub struct MemoryStore {
     disk: Arc<Mutex<Disk>>,
     locks: Arc<Mutex<Locks>>,
     lockless: bool,
+    apart: bool,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,6 +55,11 @@ impl MemoryStore {
     /// The same objects seen through a store that knows no locks.
     pub fn lockless(&self) -> Self {
         Self { lockless: true, ..self.clone() }
+    }
+
+    /// The same objects seen through another mount: its locks are its own, and it knows that.
+    pub fn through_another_mount(&self) -> Self {
+        Self { locks: Arc::default(), apart: true, ..self.clone() }
     }
 
     /// What time it is for the store, which dates new objects by it.
@@ -80,7 +86,7 @@ impl MemoryStore {
     }
 
     fn on(&self, disk: Disk) -> Self {
-        Self { disk: Arc::new(Mutex::new(disk)), locks: Arc::default(), lockless: self.lockless }
+        Self { disk: Arc::new(Mutex::new(disk)), locks: Arc::default(), ..self.clone() }
     }
 
     /// Every object.
@@ -205,6 +211,10 @@ impl Store for MemoryStore {
             LockMode::Exclusive => locks.exclusive = true,
         }
         Ok(Lock::Held(Box::new(MemoryLock { locks: Arc::clone(&self.locks), mode })))
+    }
+
+    fn locks_reach_everybody(&self) -> bool {
+        !self.apart
     }
 }
 
@@ -439,6 +449,9 @@ impl<S: Store + Clone + 'static> Store for FaultyStore<S> {
     }
     fn lock(&self, mode: LockMode) -> Result<Lock> {
         self.inner.lock(mode)
+    }
+    fn locks_reach_everybody(&self) -> bool {
+        self.inner.locks_reach_everybody()
     }
 }
 

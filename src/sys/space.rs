@@ -63,6 +63,13 @@ pub fn file_system(path: &Path) -> io::Result<(&'static str, Keeps)> {
         0xff53_4d42 | 0xfe53_4d42 => ("smb", Keeps::Remote),
         0x0102_1997 => ("9p", Keeps::Remote),
         0x6573_5546 => ("fuse", Keeps::Remote),
+        0x00c3_6400 => ("ceph", Keeps::Remote),
+        0x0bd0_0bd0 => ("lustre", Keeps::Remote),
+        0x1983_0326 => ("beegfs", Keeps::Remote),
+        0x5346_414f => ("afs", Keeps::Remote),
+        0x0116_1970 => ("gfs2", Keeps::Remote),
+        0x7461_636f => ("ocfs2", Keeps::Remote),
+        0x786f_4256 => ("vboxsf", Keeps::Remote),
         0x794c_7630 => ("overlayfs", Keeps::Unknown),
         _ => ("a file system without a known name", Keeps::Unknown),
     })

@@ -48,6 +48,7 @@ fn world() -> (Fixture, Vec<Key>) {
         process: 1,
         started: now,
         renews: None,
+        boot: String::new(),
         nonce: "1".to_owned(),
     };
     let session = serde_json::to_vec(&session).unwrap();

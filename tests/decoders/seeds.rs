@@ -114,6 +114,7 @@ fn add_records(all: &mut Vec<Seed>, snapshot: lifeboat::base::id::SnapshotId) {
         host: Name::from("host"),
         process: 1,
         started: at,
+        boot: String::new(),
         renews: None,
     };
     let plan = PrunePlan {

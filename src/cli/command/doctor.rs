@@ -190,6 +190,10 @@ fn promises(repo: &Repo) -> Check {
 fn locks(repo: &Repo) -> Check {
     const NAME: &str = "locks";
     match repo.store().lock(LockMode::Shared) {
+        Ok(Lock::Held(_)) if !repo.store().locks_reach_everybody() => {
+            let fix = "nothing: prune goes in steps here; another host or mount may not see this one's locks";
+            Check::new(NAME, Verdict::Warn, "work, perhaps for this mount only", fix)
+        }
         Ok(Lock::Held(_)) => Check::new(NAME, Verdict::Pass, "work", ""),
         Ok(Lock::Busy) => {
             Check::new(NAME, Verdict::Warn, "a prune is at work", "look again when it has ended")

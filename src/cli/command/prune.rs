@@ -14,7 +14,8 @@ use crate::retention::prune::{Options, Outcome, Proposal, PruneError, propose, r
 
 /// Remove forgotten snapshots and what no snapshot needs
 ///
-/// Where nobody else is at work, everything at once. Otherwise, or with --in-steps, in steps: what is
+/// Where nobody else is at work, everything at once. Otherwise (also on network and FUSE file systems, whose locks others
+/// may not see, and for a day after a writer on another host was cut off), or with --in-steps, in steps: what is
 /// useless is condemned now, moved to the trash by a prune at least two days later, and deleted by
 /// one at least a week after that. What writers that were killed left half written (tmp/ of the repository) goes only where
 /// nobody else is at work. Refuses if anything that a snapshot needs cannot be read.

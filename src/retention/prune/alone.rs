@@ -23,9 +23,13 @@ pub fn apply(proposal: &Proposal, steps: &mut Steps<'_>, options: &Options) -> R
     if !proposal.is_empty() || proposal.ground.in_trash || !is_remembered(proposal) {
         remove(proposal, steps, options, &mut outcome)?;
     }
-    // nobody is at work, so nobody has a session or a half-written object
-    steps.delete(&keys(steps.repo.store().list(Kind::Sessions)?))?;
-    outcome.cleared_bytes = steps.repo.store().clear_staged()?;
+    // nobody is at work, so nobody has a session or a half-written object; if somebody began elsewhere, a later prune
+    // clears up
+    let sessions = keys(steps.repo.store().list(Kind::Sessions)?);
+    if !steps.repo.writers_elsewhere()? {
+        steps.delete(&sessions)?;
+        outcome.cleared_bytes = steps.repo.store().clear_staged()?;
+    }
     Ok(outcome)
 }
 

@@ -25,8 +25,20 @@ use crate::store::{Key, Kind, ObjectInfo, StoreError};
 /// # Errors
 /// If the store fails. What makes a prune unsafe is in the proposal.
 pub fn propose(repo: &mut Repo, options: &Options, observer: &dyn Observer) -> Result<Proposal> {
-    let mode = if !options.together && repo.try_exclusive()? { Mode::Alone } else { Mode::Together };
+    let mode = if !options.together && is_alone(repo)? { Mode::Alone } else { Mode::Together };
     propose_as(mode, repo, options, observer)
+}
+
+// Takes the repository for itself, and is alone then, unless others may have locks that this one does not see.
+fn is_alone(repo: &mut Repo) -> Result<bool> {
+    if !repo.store().locks_reach_everybody() || !repo.try_exclusive()? {
+        return Ok(false);
+    }
+    let alone = !repo.writers_elsewhere()?;
+    if !alone {
+        repo.share()?;
+    }
+    Ok(alone)
 }
 
 fn propose_as(mode: Mode, repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Proposal> {

@@ -8,10 +8,9 @@ use super::proposal::Listed;
 use crate::base::id::{PackId, SnapshotId};
 use crate::format::record::PlanState;
 use crate::repo::plans::StoredPlan;
+use crate::repo::session;
 use crate::store::Key;
 
-/// A session that was not renewed for this long has ended.
-pub const SESSION_ENDS: Duration = Duration::from_secs(24 * 3600);
 /// What was written this recently may belong to a writer that is still at work.
 const SETTLE: Duration = Duration::from_secs(24 * 3600);
 /// A writer may have read the plans this long before it saw one.
@@ -97,7 +96,7 @@ pub fn open_sessions(
     closed: &BTreeSet<String>,
     now: SystemTime,
 ) -> Vec<SessionSeen> {
-    let is_fresh = |s: &SessionSeen| !closed.contains(&s.name) && age(now, s.modified) < SESSION_ENDS;
+    let is_fresh = |s: &SessionSeen| !closed.contains(&s.name) && age(now, s.modified) < session::ENDS;
     let fresh: Vec<_> = sessions.iter().filter(|s| is_fresh(s)).collect();
     let renewed = |s: &SessionSeen| fresh.iter().any(|f| f.renews.as_ref() == Some(&s.name));
     sessions.iter().filter(|s| is_fresh(s) || renewed(s)).cloned().collect()

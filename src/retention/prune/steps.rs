@@ -38,8 +38,10 @@ impl Steps<'_> {
             return Err(RepoError::Interrupted.into());
         }
         self.awake.check()?;
-        if self.mode == Mode::Together {
-            self.unchanged()?;
+        self.unchanged()?;
+        // one that began elsewhere: from now on it goes in steps
+        if self.mode == Mode::Alone && self.repo.writers_elsewhere()? {
+            return Err(PruneError::Outdated);
         }
         Ok(())
     }

@@ -13,18 +13,18 @@ use super::rewrite::rewrite;
 use super::stages::{SessionSeen, Stages, open_sessions};
 use super::steps::Steps;
 use super::{Options, PruneError, Result, alone};
-use crate::base::Name;
 use crate::base::id::{IndexId, PackId, SnapshotId};
 use crate::format::record::{PlanState, PrunePlan};
 use crate::repo::ChunkIndex;
 use crate::repo::session::OpenSession;
 use crate::repo::writer::Writer;
 use crate::store::{Key, Kind};
+use crate::sys::host::host_name;
 
 /// Does what is due.
 pub fn apply(proposal: &Proposal, steps: &mut Steps<'_>, options: &Options) -> Result<Outcome> {
     // tells the store's time, and whether its listing of sessions can be believed
-    let own = OpenSession::begin(steps.repo, &Name::from("prune"))?;
+    let own = OpenSession::begin(steps.repo, &host_name())?;
     let result = act(proposal, steps, options, &own);
     own.close();
     result

@@ -208,3 +208,99 @@ fn a_writer_at_work_keeps_others_from_being_alone() {
     drop(writer);
     assert_eq!(propose(&mut repo, &Options::default(), &Quiet).unwrap().mode, Mode::Alone);
 }
+
+// A session of a writer on another host, which the store got now.
+fn session_of_another_host(store: &MemoryStore) -> crate::store::Key {
+    let session = crate::format::record::Session {
+        lifeboat: "session".to_owned(),
+        version: 1,
+        repository: "0123456789abcdef0123456789abcdef".to_owned(),
+        host: "another".into(),
+        process: std::process::id(),
+        started: clock().now(),
+        renews: None,
+        boot: "another".to_owned(),
+        nonce: String::new(),
+    };
+    let bytes = serde_json::to_vec(&session).unwrap();
+    let key = crate::store::Key::session(&crate::base::id::name_of(&bytes));
+    store.create(&key, &bytes).unwrap();
+    key
+}
+
+#[test]
+fn a_session_of_another_host_keeps_from_being_alone_for_a_day() {
+    let store = world(MemoryStore::default());
+    let mode = || propose(&mut open(store.clone()), &Options::default(), &Quiet).unwrap().mode;
+    for (before, expected) in [(HOUR, Mode::Together), (DAY * 2, Mode::Alone)] {
+        store.set_now(start() - before);
+        let session = session_of_another_host(&store);
+        assert_eq!(mode(), expected);
+        store.delete(&session).unwrap();
+    }
+    // what was left by this process, or one of this host that is gone, does not count
+    let left =
+        crate::repo::session::OpenSession::begin(&open(store.clone()), &"another name".into()).unwrap();
+    assert_eq!(mode(), Mode::Alone);
+    left.close();
+}
+
+#[test]
+fn where_locks_are_those_of_a_mount_nobody_is_alone() {
+    let store = world(MemoryStore::default()).through_another_mount();
+    assert_eq!(propose(&mut open(store), &Options::default(), &Quiet).unwrap().mode, Mode::Together);
+}
+
+#[test]
+fn a_snapshot_through_another_mount_at_any_moment_loses_nothing() {
+    let (all, kept, wanted) = (files(0..30), files(40..50), files(4..30));
+    let mut finished = 0;
+    for at in 0.. {
+        let store = world(MemoryStore::default());
+        let key = key();
+        let first = save(&open(store.clone()), &key, "h", &all).unwrap();
+        let second = save(&open(store.clone()), &key, "h", &kept).unwrap();
+        forget(&open(store.clone()), first).unwrap();
+        let other = store.through_another_mount();
+        let saved = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let (told, content) = (std::sync::Arc::clone(&saved), wanted.clone());
+        let hooked = Hooked::new(&store, move |number, _| {
+            if number == at {
+                *told.lock().unwrap() = save(&open(other.clone()), &self::key(), "elsewhere", &content).ok();
+            }
+            false
+        });
+        let result = prune(hooked.clone(), &Options::default());
+        assert!(result.is_ok() || matches!(result, Err(PruneError::Outdated)), "write {at}: {result:?}");
+        if hooked.writes() <= at {
+            assert!(finished > 10, "{finished}");
+            return;
+        }
+        let id = *saved.lock().unwrap();
+        finished += usize::from(id.is_some());
+        let snapshots: BTreeMap<_, _> =
+            [(second, kept.clone())].into_iter().chain(id.map(|id| (id, wanted.clone()))).collect();
+        check_restores(&store, &snapshots, &format!("write {at}"));
+        prune(store.clone(), &Options::default()).unwrap();
+        check_restores(&store, &snapshots, &format!("write {at}, and the next prune"));
+    }
+}
+
+#[test]
+fn a_writer_that_begins_elsewhere_keeps_its_session() {
+    let store = world(MemoryStore::default());
+    let key = key();
+    let first = save(&open(store.clone()), &key, "h", &files(0..30)).unwrap();
+    save(&open(store.clone()), &key, "h", &files(40..50)).unwrap();
+    forget(&open(store.clone()), first).unwrap();
+    let (packs, other) = (amount(&store, Kind::Packs), store.clone());
+    let mut session = None;
+    let hooked = Hooked::new(&store, move |_, what| {
+        if what.starts_with("prune/") {
+            session.get_or_insert_with(|| session_of_another_host(&other));
+        }
+        false
+    });
+    prune(hooked, &Options::default()).unwrap();
+    assert_eq!((amount(&store, Kind::Sessions), amount(&store, Kind::Packs)), (1, packs));
+}

@@ -153,6 +153,7 @@ fn an_expired_or_renewed_session_is_told_apart() {
         store.set_now(now);
         let renewed = crate::format::record::Session {
             nonce: String::new(),
+            boot: String::new(),
             lifeboat: "session".to_owned(),
             version: 1,
             repository: "0123456789abcdef0123456789abcdef".to_owned(),

@@ -320,6 +320,9 @@ impl Store for Hooked {
     fn lock(&self, mode: LockMode) -> crate::store::Result<Lock> {
         self.inner.lock(mode)
     }
+    fn locks_reach_everybody(&self) -> bool {
+        self.inner.locks_reach_everybody()
+    }
 }
 
 struct HookedStage {
