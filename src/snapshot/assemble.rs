@@ -94,6 +94,8 @@ pub struct Totals {
     pub differences: u64,
     /// True if a part of the parent's manifest could not be read.
     pub parent_lost: bool,
+    /// Where the repository itself was met and left out: the root, and the path below it.
+    pub own_paths: Vec<(Name, Vec<u8>)>,
     // databases that are to be saved, and were not met yet
     awaited: Vec<PathBuf>,
     // which of the index's packs are needed

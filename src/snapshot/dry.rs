@@ -7,8 +7,8 @@ use rustix::fs::{Mode, OFlags};
 use super::changes::Parent;
 use super::files::absolute;
 use super::planned::foretell_unsaved;
+use super::rules::{Own, Rules};
 use super::take::tell_lost_parent;
-use super::tree::Rules;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
@@ -34,6 +34,7 @@ pub fn count(
         None => Default::default(),
     };
     let mut statistics = Statistics::default();
+    let (own, mut own_paths) = (Own::of(repo)?, Vec::new());
     let mut missing = 0;
     for root in &options.roots {
         let name = Name::from(root.as_os_str());
@@ -50,8 +51,12 @@ pub fn count(
         let rehash = options.rehash;
         let count =
             Count { statistics: &mut statistics, parent, name, rehash, expected: Vec::new(), observer }
-                .root(root, options);
+                .root(root, options, own);
         match count {
+            Ok(met) => {
+                let name = Name::from(root.as_os_str());
+                own_paths.extend(met.iter().map(|path| absolute(&name, path)));
+            }
             Err(SnapshotError::Root { path, source }) if missing + 1 < options.roots.len() => {
                 missing += 1;
                 statistics.skipped += 1;
@@ -59,12 +64,12 @@ pub fn count(
                 let notice = Notice { code: "root-unreadable", subject: Some(path), text };
                 observer.event(Event::Notice(&notice));
             }
-            other => other?,
+            Err(other) => return Err(other),
         }
     }
     let unsaved = foretell_unsaved(options, observer)?;
     statistics.skipped += unsaved.len() as u64;
-    Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved })
+    Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved, own_paths })
 }
 
 struct Count<'c, 'p, 'r> {
@@ -77,19 +82,21 @@ struct Count<'c, 'p, 'r> {
 }
 
 impl Count<'_, '_, '_> {
-    fn root(mut self, root: &Path, options: &Options) -> Result<(), SnapshotError> {
+    // Where it met the repository.
+    fn root(mut self, root: &Path, options: &Options, own: Own) -> Result<Vec<Vec<u8>>, SnapshotError> {
         let bad = |source: rustix::io::Errno| SnapshotError::Root {
             path: Name::from(root.as_os_str()),
             source: source.into(),
         };
         let live = LiveStat::new(&rustix::fs::stat(root).map_err(bad)?);
         if live.stat.kind != Type::Dir {
-            return self.entry(ROOT, &live.stat);
+            return self.entry(ROOT, &live.stat).map(|()| Vec::new());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(root, flags, Mode::empty()).map_err(bad)?;
-        let rules = Rules::new(root, options, live.dev)?;
-        walk(opened, &rules, options.workers, &mut |visit| self.visit(&visit))
+        let rules = Rules::new(root, options, live.dev, own)?;
+        walk(opened, &rules, options.workers, &mut |visit| self.visit(&visit))?;
+        Ok(rules.own_paths())
     }
 
     fn visit(&mut self, visit: &Visit<'_>) -> Result<(), SnapshotError> {

@@ -14,6 +14,7 @@ mod files;
 mod links;
 mod planned;
 mod pool;
+mod rules;
 mod take;
 mod tree;
 
@@ -84,6 +85,8 @@ pub struct Outcome {
     pub statistics: Statistics,
     /// Which of [`Options::databases`] it does not hold; the counts have them too, as skipped.
     pub unsaved: Vec<Name>,
+    /// Where the repository itself lies in the trees: there it was left out.
+    pub own_paths: Vec<Name>,
 }
 
 /// Why there is no snapshot.

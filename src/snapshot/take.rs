@@ -7,8 +7,10 @@ use super::assemble::{Assembler, Compared, Totals};
 use super::changes::Parent;
 use super::command::store_output;
 use super::databases::Databases;
+use super::files::absolute;
 use super::planned::tell_unsaved;
 use super::pool::Pool;
+use super::rules::Own;
 use super::tree::TreeWalk;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
@@ -25,6 +27,7 @@ use crate::repo::reader::ChunkReader;
 use crate::repo::session::OpenSession;
 use crate::repo::writer::Writer;
 use crate::repo::{ChunkIndex, Repo, RepoError};
+use crate::tree::exclude::literal_pattern;
 
 /// Frames of the parent's manifest that are kept while it is read.
 const PARENT_FRAMES: usize = 4;
@@ -122,17 +125,18 @@ fn take_once(
         let parent = history.parent.as_ref();
         let unsaved = tell_unsaved(options, &mut totals, observer)?;
         let statistics = totals.statistics;
+        let own_paths = totals.own_paths.iter().map(|(root, path)| absolute(root, path)).collect();
         if options.skip_if_unchanged && unchanged(&roots, parent, &totals) {
-            return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved });
+            return Ok(Outcome { id: None, parent: parent.map(|p| p.id), statistics, unsaved, own_paths });
         }
         let mut document = describe(repo, options, started, roots);
-        document.excludes = rules(options)?;
+        document.excludes = rules(options, &totals.own_paths)?;
         document.sequence = history.sequence;
         document.previous = history.previous;
         document.parent = parent.map(|p| p.id);
         document.session = writer.session_name();
         document.logbook = logbook;
-        commit(repo, key, &writer, document, totals).map(|outcome| Outcome { unsaved, ..outcome })
+        commit(repo, key, &writer, document, totals).map(|outcome| Outcome { unsaved, own_paths, ..outcome })
     });
     // closed by the document that names it; removed here where that is allowed
     writer.release();
@@ -267,7 +271,7 @@ fn walk_root(
         None => Parent::none(),
     };
     let mut walk = TreeWalk::new(assembler, cursor, observer, options, name.clone());
-    walk.run(root, options)?;
+    walk.run(root, options, Own::of(repo)?)?;
     let kept = std::mem::take(&mut walk.kept_databases);
     kept.iter().for_each(|path| walk.assembler.totals().has_database(path));
     let known = same.map_or(&[][..], |(_, p)| &p.document.databases);
@@ -303,9 +307,11 @@ fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool
 }
 
 // What was left out, as whoever deletes must know it.
-fn rules(options: &Options) -> Result<Option<ExcludeRules>, SnapshotError> {
+fn rules(options: &Options, own_paths: &[(Name, Vec<u8>)]) -> Result<Option<ExcludeRules>, SnapshotError> {
+    let mut patterns = options.excludes.all_patterns()?;
+    patterns.extend(own_paths.iter().map(|(root, path)| literal_pattern(root, path)));
     let rules = ExcludeRules {
-        patterns: options.excludes.all_patterns()?,
+        patterns,
         caches: options.excludes.caches,
         markers: options.excludes.markers.iter().map(|name| Name::from(name.as_os_str())).collect(),
         one_file_system: options.one_file_system,
@@ -368,7 +374,13 @@ fn commit(
     document.databases = totals.databases;
     document.finished = repo.clock().now();
     let id = writer.finish(repo, &document, &needed, key)?;
-    Ok(Outcome { id: Some(id), parent, statistics: document.statistics, unsaved: Vec::new() })
+    Ok(Outcome {
+        id: Some(id),
+        parent,
+        statistics: document.statistics,
+        unsaved: Vec::new(),
+        own_paths: Vec::new(),
+    })
 }
 
 // The packs that hold the manifests, lists of every level included.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::assemble::{Assembler, Compared};
 use super::changes::Parent;
 use super::files::{FileJob, absolute};
 use super::links::{Further, Inode};
+use super::rules::{Own, Rules};
 use super::{Options, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Observer};
@@ -19,47 +20,8 @@ use crate::database::sqlite;
 use crate::format::manifest::{Entry, ROOT, Stat, Type, line_is_database, line_is_merged, write_stat};
 use crate::repo::RepoError;
 use crate::sys::names::Names;
-use crate::tree::exclude::{Excludes, LeftOut};
 use crate::tree::live::{LiveStat, add_dir, add_names, add_special};
-use crate::tree::walk::{Choice, Filter, Item, Visit, walk};
-
-/// Leaves out what the options say.
-pub struct Rules {
-    excludes: Excludes,
-    device: Option<u64>,
-}
-
-impl Rules {
-    /// Those for the root at `path`, which lies on this device.
-    ///
-    /// # Errors
-    /// If an exclude makes no sense.
-    pub fn new(path: &Path, options: &Options, device: u64) -> Result<Self, SnapshotError> {
-        let excludes = Excludes::build(path, &options.excludes)?;
-        Ok(Self { excludes, device: options.one_file_system.then_some(device) })
-    }
-}
-
-impl Filter for Rules {
-    fn choose(&self, path: &[u8], item: &Item) -> Choice {
-        let is_dir = item.live.stat.kind == Type::Dir;
-        if self.excludes.matches(path, is_dir) {
-            return Choice::Skip;
-        }
-        match self.device {
-            // the mount point itself is kept, so that the other file system finds its place again
-            Some(device) if is_dir && item.live.dev != device => Choice::TakeOnly,
-            _ => Choice::Take,
-        }
-    }
-
-    fn only(&self, dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
-        self.excludes.left_out(dir).map(|why| match why {
-            LeftOut::Cache => vec![b"CACHEDIR.TAG".to_vec()],
-            LeftOut::Marked => Vec::new(),
-        })
-    }
-}
+use crate::tree::walk::{Item, Visit, walk};
 
 /// Walks one root into an assembler.
 pub struct TreeWalk<'t, 'a, 'w, 'p, 'r> {
@@ -104,11 +66,11 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         }
     }
 
-    /// Does it.
+    /// Does it, but for the repository that is written to.
     ///
     /// # Errors
     /// If the root cannot be opened, or the repository cannot be written.
-    pub fn run(&mut self, path: &Path, options: &Options) -> Result<(), SnapshotError> {
+    pub fn run(&mut self, path: &Path, options: &Options, own: Own) -> Result<(), SnapshotError> {
         let bad = |source: io::Error| SnapshotError::Root { path: Name::from(path.as_os_str()), source };
         // the path was named by a person: here, and only here, a link is followed
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -122,8 +84,11 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         }
         let root =
             rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()).map_err(|e| bad(e.into()))?;
-        let rules = Rules::new(path, options, live.dev)?;
-        walk(root, &rules, options.workers, &mut |visit| self.visit(visit))
+        let rules = Rules::new(path, options, live.dev, own)?;
+        walk(root, &rules, options.workers, &mut |visit| self.visit(visit))?;
+        let met = rules.own_paths().into_iter().map(|met| (self.root.clone(), met));
+        self.assembler.totals().own_paths.extend(met);
+        Ok(())
     }
 
     // A root that is a file, device or the like: one entry.

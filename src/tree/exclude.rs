@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 
+use crate::base::Name;
 use crate::base::name::shown;
 
 /// The file that marks a cache directory (<https://bford.info/cachedir/>).
@@ -245,6 +246,27 @@ impl Patterns {
     }
 }
 
+/// The pattern that leaves out this directory below a root, and nothing else. In it, as in all that begin with a root's path, that stands
+/// as it is; what follows is escaped. Each byte that is not UTF-8 stands for any one.
+pub fn literal_pattern(root: &Name, below: &[u8]) -> String {
+    let mut pattern = match str::from_utf8(&root.0) {
+        Ok(root) => root.trim_end_matches('/').to_owned(),
+        // no pattern can name it; tied to the root it is all the same
+        Err(_) => String::new(),
+    };
+    pattern.push('/');
+    for part in below.utf8_chunks() {
+        for c in part.valid().chars() {
+            if "*?[]{}\\!# ".contains(c) {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        part.invalid().iter().for_each(|_| pattern.push('?'));
+    }
+    pattern + "/"
+}
+
 fn is_entry_name(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
@@ -326,6 +348,24 @@ mod tests {
         check(&["/srv/application", "/srv/app", "/srv/app/"], &["srv/application"], &["srv/app", ".", "a/"]);
         let at_slash = Excludes::build(Path::new("/"), &options(&["/proc"])).unwrap();
         assert!(at_slash.matches(b"proc", true) && !at_slash.matches(b"x/proc", true));
+    }
+
+    #[test]
+    fn a_literal_pattern_matches_one_directory_below_its_root() {
+        for root in ["/srv/app", "/srv/my app [1]{2}*?\\!#", "/srv/\u{fc}", "/"] {
+            for below in ["backup", "a b/c", "*", "d?", "[x]", "{a,b}", "!n", "#n", "b\\n", "**/x", " e "] {
+                let pattern = literal_pattern(&root.into(), below.as_bytes());
+                let rules = Excludes::build(Path::new(root), &options(&[&pattern])).unwrap();
+                assert!(rules.matches(below.as_bytes(), true), "{pattern} at {root}: {below}");
+                for other in ["a", "x", "dx", "backup2", &format!("x/{below}")] {
+                    assert!(!rules.matches(other.as_bytes(), true), "{pattern} at {root}: {other}");
+                }
+            }
+        }
+        let root = Path::new(OsStr::from_bytes(b"/srv/\xff"));
+        let pattern = literal_pattern(&root.as_os_str().into(), b"r\xfe");
+        let rules = Excludes::build(root, &options(&[&pattern])).unwrap();
+        assert!(rules.matches(b"r\xfe", true) && !rules.matches(b"x/r\xfe", true), "{pattern}");
     }
 
     #[test]

@@ -92,12 +92,15 @@ pub fn run(args: &SnapshotArgs, context: &Context) -> Result<Exit, CommandError>
     if args.accept_older || repo.snapshot_ids()?.is_empty() {
         context.demand_newest(&repo, args.accept_older, "no snapshot was taken")?;
     }
-    let mut options = options(args, context, &repo)?;
-    leave_out_repository(&mut options, context)?;
+    let options = options(args, context, &repo)?;
+    refuse_repository(&options, context)?;
     let observer = context.observer();
     let began = Instant::now();
     let outcome = take(&repo, &key, logbook::head(&repo)?, &options, &*observer)?;
     drop(observer);
+    for path in &outcome.own_paths {
+        context.say(format!("the repository itself, {}, is left out", path.shown()));
+    }
     if let Some(id) = outcome.id {
         let body = json!({"snapshot": id, "reason": options.reason.as_ref().map(Name::shown), "statistics": outcome.statistics});
         context.record(&repo, &key, "snapshot", body);
@@ -200,36 +203,13 @@ fn lies_in(root: &Path, location: &Path) -> bool {
     real(root).starts_with(real(location))
 }
 
-// A repository in the tree that it saves would grow by itself with every snapshot.
-fn leave_out_repository(options: &mut Options, context: &Context) -> Result<(), CommandError> {
+// What lies in the repository is no tree to be saved there.
+fn refuse_repository(options: &Options, context: &Context) -> Result<(), CommandError> {
     let location = context.location()?;
-    if let Some(root) = options.roots.iter().find(|root| lies_in(root, &location)) {
-        let root = Name::from(root.as_os_str()).shown();
-        let text = format!("{root} is the repository itself, or lies in it; it is not saved into itself");
-        return Err(CommandError::usage(text).next("name what is to be saved; cp -a copies a repository"));
-    }
-    let inside = |root: &PathBuf| location.starts_with(root) && location != *root;
-    if !options.roots.iter().any(inside) {
-        return Ok(());
-    }
-    if let Some(pattern) = literal_pattern(&location) {
-        options.excludes.patterns.push(pattern);
-        context
-            .say(format!("the repository itself, {}, is left out", Name::from(location.as_os_str()).shown()));
-    }
-    Ok(())
-}
-
-// The pattern that matches this path alone; `None` if none can be written.
-fn literal_pattern(path: &Path) -> Option<String> {
-    let mut pattern = String::new();
-    for c in path.to_str()?.chars() {
-        if "*?[]{}\\!# ".contains(c) {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    Some(pattern + "/")
+    let Some(root) = options.roots.iter().find(|root| lies_in(root, &location)) else { return Ok(()) };
+    let root = Name::from(root.as_os_str()).shown();
+    let text = format!("{root} is the repository itself, or lies in it; it is not saved into itself");
+    Err(CommandError::usage(text).next("name what is to be saved; cp -a copies a repository"))
 }
 
 fn show(outcome: &Outcome, options: &Options, took: Duration, context: &Context) -> Result<(), CommandError> {
