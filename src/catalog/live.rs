@@ -252,7 +252,11 @@ impl Filter for Rules<'_> {
         }
     }
 
-    fn only(&self, dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+    fn only(&self, path: &[u8], dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+        // as a snapshot does
+        if from_root(self.top, path) == ROOT {
+            return None;
+        }
         self.excludes.left_out(dir).map(|why| match why {
             LeftOut::Cache => vec![exclude::CACHE_TAG.as_bytes().to_vec()],
             LeftOut::Marked => Vec::new(),

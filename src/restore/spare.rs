@@ -80,7 +80,9 @@ impl LeftOut {
         let relative = if subtree == ROOT { visit.path.to_vec() } else { join(subtree, visit.path) };
         let is_dir = visit.item.live.stat.kind == Type::Dir;
         let by_rule = self.rules.as_ref().is_some_and(|rules| {
-            rules.matches(&relative, is_dir) || rules.left_out(visit.dir.as_fd()).is_some()
+            // the root itself was never left out
+            let is_in_root = !relative.contains(&b'/');
+            rules.matches(&relative, is_dir) || !is_in_root && rules.left_out(visit.dir.as_fd()).is_some()
         });
         by_rule || self.one_file_system && visit.item.live.dev != device || self.is_unread(&relative)
     }

@@ -251,13 +251,17 @@ impl<'r> Sorter<'r> {
         if left_out.rules.matches(&within, is_dir) {
             return true;
         }
+        if within == ROOT {
+            return false;
+        }
         let dir = self.root.join(OsStr::from_bytes(path));
         let has = |mark: &Name| fs::symlink_metadata(dir.join(mark.as_os_str())).is_ok();
         is_dir && left_out.markers.iter().any(has)
     }
 
     fn was_left_out_as_cache(&self, path: &[u8], is_dir: bool) -> bool {
-        if !is_dir || !self.left_out.as_ref().is_some_and(|left_out| left_out.caches) {
+        let caches = self.left_out.as_ref().filter(|left_out| left_out.caches);
+        if !is_dir || caches.is_none_or(|left_out| left_out.subtree == ROOT && path == ROOT) {
             return false;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

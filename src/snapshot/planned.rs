@@ -100,7 +100,6 @@ fn is_left_out(root: &Path, below: &Path, excludes: &Excludes, options: &Options
     excludes.matches(&relative(below), false)
         || is_far(&root.join(below))
         || above.clone().any(|path| excludes.matches(&relative(path), true) || is_marked(&root.join(path)))
-        || (!below.as_os_str().is_empty() && is_marked(root))
 }
 
 // Asked while no database is copied: closing any descriptor of a file drops SQLite's locks on it.

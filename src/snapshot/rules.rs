@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Options, SnapshotError};
-use crate::format::manifest::Type;
+use crate::format::manifest::{ROOT, Type};
 use crate::repo::Repo;
 use crate::tree::exclude::{Excludes, LeftOut};
 use crate::tree::live::LiveStat;
@@ -75,7 +75,11 @@ impl Filter for Rules {
         }
     }
 
-    fn only(&self, dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+    fn only(&self, path: &[u8], dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+        // the root was named by somebody and is never left out
+        if path == ROOT {
+            return None;
+        }
         self.excludes.left_out(dir).map(|why| match why {
             LeftOut::Cache => vec![b"CACHEDIR.TAG".to_vec()],
             LeftOut::Marked => Vec::new(),

@@ -7,7 +7,7 @@
 //! * A walk does not descend into a directory that matches; so, as in git, `!` cannot bring back
 //!   what lies in one. `logs/*` with `!logs/keep` does what `logs/` with `!logs/keep` cannot.
 //! * A directory marked by [`is_cache_dir`] or [`has_marker`] is kept itself, without its content.
-//! * The root was named by somebody and is never left out.
+//! * The root was named by somebody and is never left out, nor is its content if it is marked.
 //!
 //! Not here: staying on one file system (`-x`), for which the walk compares device numbers.
 

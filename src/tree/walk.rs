@@ -51,9 +51,9 @@ pub trait Filter: Sync {
         Choice::Take
     }
 
-    /// About the content of a directory that was just opened: the names to keep, or all.
-    fn only(&self, dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
-        let _ = dir;
+    /// About the content of a directory that was just opened: the names to keep, or all. `path` is relative to the root.
+    fn only(&self, path: &[u8], dir: BorrowedFd<'_>) -> Option<Vec<Vec<u8>>> {
+        let _ = (path, dir);
         None
     }
 }
@@ -250,7 +250,7 @@ impl Shared<'_> {
                 return listing;
             }
         }
-        let only = self.filter.only(opened.as_fd());
+        let only = self.filter.only(&slot.path, opened.as_fd());
         let names = &mut listing.content.rest;
         if let Err(e) = read_names(opened.as_fd(), |name| {
             if only.as_ref().is_none_or(|only| only.iter().any(|n| n == name)) {

@@ -60,6 +60,26 @@ fn excludes_and_relative_paths() {
 }
 
 #[test]
+fn what_is_named_is_never_left_out_whatever_marks_it() {
+    let env = TestEnv::with_tree();
+    env.write("tree/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    env.write("tree/.nobackup", "");
+    for rule in [&["--exclude-caches"][..], &["--exclude-if-present", ".nobackup"]] {
+        for args in [&["--dry-run"][..], &[]] {
+            let run = env.run([&["snapshot", &env.arg("tree")], rule, args].concat());
+            assert!(run.code == 0 && run.stderr.contains("5 files"), "{rule:?}: {}", run.stderr);
+        }
+        assert_eq!(env.ok(["cat", &format!("latest:{}", env.arg("tree/a/one"))]), "one\n");
+        let diff = env.run([&["diff", "latest", "--live"], rule].concat());
+        assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{rule:?}: {}", diff.stderr);
+        env.write("tree/later", "later");
+        let latest = format!("latest:{}", env.arg("tree"));
+        env.ok(["restore", &latest, "--in-place", "--delete", "--target", &env.arg("tree")]);
+        assert!(!env.path("tree/later").exists(), "{rule:?}");
+    }
+}
+
+#[test]
 fn nothing_changed_nothing_taken() {
     let env = TestEnv::with_tree();
     env.snapshot(&[]);
@@ -134,6 +154,41 @@ fn a_repository_does_not_save_itself() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("is left out"), "{}", run.stderr);
     assert!(!env.ok(["ls", "latest"]).contains("repo"), "the repository is in its own snapshot");
+}
+
+#[test]
+fn a_repository_does_not_save_itself_wherever_it_lies_and_however_it_is_named() {
+    let env = TestEnv::empty();
+    let name = "my app [1]*?\\!#/{a,b} backup";
+    env.write("my app [1]*?\\!#/file", "x");
+    let root = env.arg("my app [1]*?\\!#");
+    std::os::unix::fs::symlink(&root, env.path("root-link")).unwrap();
+    std::os::unix::fs::symlink(env.path(name), env.path("repo-link")).unwrap();
+    env.ok(["-r", &env.arg(name), "init"]);
+    for (location, root) in [
+        (env.arg(name), root.clone()),
+        (env.arg("repo-link"), root.clone()),
+        (env.arg(name), env.arg("root-link")),
+        (env.arg("root-link/{a,b} backup"), root),
+    ] {
+        let with = |args: &[&str]| env.run([&["-r", &location], args].concat());
+        for args in [&["--dry-run"][..], &[]] {
+            let run = with(&[&["snapshot", &root], args].concat());
+            assert_eq!(run.code, 0, "{}", run.stderr);
+            let shown = root.replace('\\', "\\\\");
+            let line = format!("the repository itself, {shown}/{{a,b}} backup, is left out");
+            assert!(run.stderr.contains("1 file, 1 directory,"), "{root} in {location}: {}", run.stderr);
+            assert!(run.stderr.contains(&line), "{line} is not in {}", run.stderr);
+        }
+        assert_eq!(with(&["ls", "latest"]).stdout.lines().count(), 2);
+        // what a snapshot was told to leave out is nothing that a restore removes
+        env.write("my app [1]*?\\!#/later", "x");
+        let latest = format!("latest:{root}");
+        let run = with(&["restore", &latest, "--in-place", "--delete", "--target", &root]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(env.path(name).join("repository.json").exists() || env.path(name).join("packs").exists());
+        assert!(!env.path("my app [1]*?\\!#/later").exists());
+    }
 }
 
 #[test]
