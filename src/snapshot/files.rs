@@ -11,7 +11,7 @@ use super::databases::{self, Databases};
 use crate::base::Name;
 use crate::base::id::ChunkId;
 use crate::base::time::Clock;
-use crate::format::manifest::{Entry, MAX_LINE, Stat, Type};
+use crate::format::manifest::{Entry, MAX_LINE, ROOT, Stat, Type};
 use crate::format::snapshot::Database;
 use crate::repo::RepoError;
 use crate::sys::attributes::{Handle, flags, holes, xattrs};
@@ -234,5 +234,8 @@ fn read_content(
 
 /// An absolute path of an entry, for people.
 pub fn absolute(root: &Name, path: &[u8]) -> Name {
+    if path == ROOT {
+        return root.clone();
+    }
     Name(crate::tree::walk::join(if root.0 == b"/" { b"" } else { &root.0 }, path))
 }
