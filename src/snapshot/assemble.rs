@@ -20,12 +20,13 @@ use crate::repo::manifest_writer::ManifestWriter;
 use crate::repo::pack_writer::PackWriter;
 use crate::repo::writer::Writer;
 use crate::repo::{RepoError, Result};
+use crate::sys::host;
 
 /// A run is handed to a worker when its files have this many bytes,
 const RUN_BYTES: u64 = 2 << 20;
 /// or there are this many,
 const RUN_FILES: usize = 512;
-/// or they lie in this many directories, each of which costs a descriptor.
+/// or they lie in this many directories, each of which costs a descriptor: fewer where few files may be open.
 const RUN_DIRS: usize = 64;
 /// Runs that may be under way or waiting for an earlier one.
 const RUNS_AHEAD: usize = 8;
@@ -44,6 +45,22 @@ enum Pending {
     File { run: u64, known: bool, several: Option<Inode> },
     /// A further name of an inode whose first one is still being read.
     Name { job: Box<FileJob>, inode: Inode, known: bool },
+}
+
+// How many descriptors may wait with their files: together at most a third of those that this process may have.
+struct Room {
+    run_dirs: usize,
+    names_ahead: usize,
+}
+
+impl Room {
+    fn new(open_files: Option<u64>) -> Self {
+        let part = |one_in: u64, most: usize| {
+            let files = open_files.map_or(most, |files| usize::try_from(files / one_in).unwrap_or(most));
+            files.clamp(1, most)
+        };
+        Self { run_dirs: part(64, RUN_DIRS), names_ahead: part(16, NAMES_AHEAD) }
+    }
 }
 
 /// How an entry compares with the parent.
@@ -78,6 +95,7 @@ pub struct Assembler<'a, 'w> {
     /// Inodes with several names.
     pub links: Links,
     names_waiting: usize,
+    room: Room,
     totals: &'a mut Totals,
 }
 
@@ -215,6 +233,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
             stopped,
             links: Links::default(),
             names_waiting: 0,
+            room: Room::new(host::open_files()),
             totals,
         }
     }
@@ -270,7 +289,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
     pub fn add_file(&mut self, job: FileJob, compared: Compared) -> Result<()> {
         let file = self.gather(job, compared != Compared::New);
         self.pending.push_back(file);
-        if self.run_bytes >= RUN_BYTES || self.run.len() >= RUN_FILES || self.run_dirs >= RUN_DIRS {
+        if self.run_bytes >= RUN_BYTES || self.run.len() >= RUN_FILES || self.run_dirs >= self.room.run_dirs {
             self.hand_over()?;
         }
         self.settle(LINES_AHEAD)
@@ -349,7 +368,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
                 self.arrived(done);
             }
             self.write_ready()?;
-            let few = self.pending.len() <= ahead && self.names_waiting <= NAMES_AHEAD;
+            let few = self.pending.len() <= ahead && self.names_waiting <= self.room.names_ahead;
             if few && self.unfinished < RUNS_AHEAD {
                 return Ok(());
             }

@@ -15,9 +15,12 @@ use rustix::io::Errno;
 
 use super::live::{LiveStat, open_dir};
 use crate::format::manifest::{ROOT, Type};
+use crate::sys::host;
 
-/// Entries that may be read ahead before the consumer has seen them.
+/// Entries that may be read ahead before the consumer has seen them; an empty directory counts as one.
 const READ_AHEAD: usize = 4096;
+/// Of the files that this process may have open, those may be directories that were read ahead: one in so many.
+const SHARE: u64 = 4;
 /// Entries of one directory that `lstat` is asked about at a time.
 const BATCH: usize = 8192;
 /// Bytes for one call of getdents.
@@ -71,6 +74,13 @@ pub struct WalkProblem {
     pub error: io::Error,
 }
 
+impl WalkProblem {
+    /// True if a directory was deleted after the one that holds it was read: it is not part of the tree any more.
+    pub fn has_vanished(&self) -> bool {
+        self.error.kind() == io::ErrorKind::NotFound && self.path != ROOT
+    }
+}
+
 /// One step of a walk.
 pub struct Visit<'a> {
     /// Relative to the root; `.` for the root.
@@ -103,8 +113,9 @@ struct Content {
 }
 
 impl Content {
-    fn len(&self) -> usize {
-        self.ready.len() + self.rest.places.len()
+    // What it counts as.
+    fn weight(&self) -> usize {
+        (self.ready.len() + self.rest.places.len()).max(1)
     }
 }
 
@@ -155,6 +166,8 @@ struct Slot {
 struct Queue {
     waiting: Vec<Arc<Slot>>,
     ahead: usize,
+    // directories among them: each holds a descriptor
+    directories: usize,
     closed: bool,
 }
 
@@ -162,6 +175,8 @@ struct Shared<'f> {
     filter: &'f dyn Filter,
     queue: Mutex<Queue>,
     work: Condvar,
+    // directories that may be read ahead
+    most: usize,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -190,18 +205,21 @@ impl Shared<'_> {
                         return;
                     }
                     if queue.ahead < READ_AHEAD
+                        && queue.directories < self.most
                         && let Some(slot) = queue.waiting.pop()
                     {
+                        queue.directories += 1;
                         break slot;
                     }
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
             };
             if !claim(&slot) {
+                held(&self.queue).directories -= 1;
                 continue;
             }
             let listing = self.list(&slot);
-            held(&self.queue).ahead += listing.content.len();
+            held(&self.queue).ahead += listing.content.weight();
             *held(&slot.state) = State::Done(listing);
             slot.done.notify_all();
         }
@@ -219,7 +237,8 @@ impl Shared<'_> {
                 State::Done(listing) => {
                     drop(state);
                     let mut queue = held(&self.queue);
-                    queue.ahead -= listing.content.len();
+                    queue.ahead -= listing.content.weight();
+                    queue.directories -= 1;
                     self.work.notify_all();
                     return listing;
                 }
@@ -362,7 +381,10 @@ where
     E: From<io::Error>,
 {
     let live = LiveStat::of(root.as_fd())?;
-    let shared = Shared { filter, queue: Mutex::default(), work: Condvar::new() };
+    let most =
+        host::open_files().map_or(READ_AHEAD, |files| usize::try_from(files / SHARE).unwrap_or(READ_AHEAD));
+    let shared =
+        Shared { filter, queue: Mutex::default(), work: Condvar::new(), most: most.clamp(1, READ_AHEAD) };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| shared.read_ahead());
@@ -492,6 +514,29 @@ mod tests {
         })
         .unwrap();
         assert_eq!(found, 1 + BATCH);
+    }
+
+    #[test]
+    fn directories_that_are_deleted_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..100 {
+            std::fs::create_dir_all(dir.path().join(format!("{i:03}/inside"))).unwrap();
+        }
+        let fd = rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        let mut vanished = 0;
+        walk::<io::Error>(fd, &Everything, 0, &mut |visit| {
+            assert!(visit.problems.iter().all(WalkProblem::has_vanished), "{:?}", visit.problems);
+            assert_eq!(visit.opened.is_none(), visit.problems.len() == 1);
+            vanished += visit.problems.len();
+            if visit.path == b"000" {
+                for i in 1..100 {
+                    std::fs::remove_dir_all(dir.path().join(format!("{i:03}")))?;
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(vanished, 99);
     }
 
     #[test]
