@@ -91,8 +91,10 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         Ok(())
     }
 
-    // A root that is a file, device or the like: one entry.
+    // A root that is a file, device or the like, or a link to one: one entry.
     fn single(&mut self, path: &Path, live: LiveStat) -> Result<(), SnapshotError> {
+        // whoever reads it follows no links
+        let path = &path.canonicalize()?;
         let parent = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().map(|n| Name::from(n).0).unwrap_or_default();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

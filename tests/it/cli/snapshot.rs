@@ -220,6 +220,31 @@ fn one_root_that_is_missing_does_not_cost_the_others() {
 }
 
 #[test]
+fn many_directories_where_few_files_may_be_open() {
+    let env = TestEnv::new();
+    // it is still being read when all else has been seen
+    let big: Vec<u8> = (0..24_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    env.write("tree/0big", big);
+    for n in 0..3000 {
+        env.write(&format!("tree/d{n}/file"), format!("{n}"));
+        fs::create_dir(env.path(&format!("tree/e{n}"))).unwrap();
+    }
+    let program = env.command().get_program().to_owned();
+    let mut command = env.command();
+    let envs: Vec<_> =
+        command.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap_or_default().to_owned())).collect();
+    command = std::process::Command::new("sh");
+    command.env_clear().envs(envs).current_dir(env.path(""));
+    command
+        .args(["-c", "ulimit -n 192; exec \"$@\"", "sh"])
+        .arg(program)
+        .args(["snapshot", &env.arg("tree")]);
+    let run = crate::env::Run::from(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("3,001 files, 6,001 directories"), "{}", run.stderr);
+}
+
+#[test]
 fn two_at_once_are_no_damage() {
     let env = TestEnv::with_tree();
     for n in 0..300 {
@@ -441,4 +466,16 @@ fn a_damaged_manifest_of_the_newest_snapshot_is_no_obstacle_to_the_next() {
         let run = env.run(["snapshot", &env.arg("tree")]);
         assert_eq!((run.code, run.stderr.contains("is damaged")), (0, false), "{}", run.stderr);
     }
+}
+
+fn a_root_that_is_a_link_to_a_file_is_that_file() {
+    let env = TestEnv::with_tree();
+    std::os::unix::fs::symlink("../b.conf", env.path("tree/a/conf")).unwrap();
+    let run = env.run(["snapshot", &env.arg("tree/a/conf")]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(env.ok(["cat", &format!("latest:{}", env.arg("tree/a/conf"))]), "x = 1\n");
+    // and one that leads nowhere is none
+    std::os::unix::fs::symlink("gone", env.path("tree/a/gone")).unwrap();
+    let run = env.run(["snapshot", &env.arg("tree/a/gone")]);
+    assert!(run.code == 1 && run.stderr.contains("tree/a/gone"), "{}: {}", run.code, run.stderr);
 }
