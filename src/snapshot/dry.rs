@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::changes::Parent;
 use super::files::absolute;
-use super::planned::foretell_unsaved;
+use super::planned::{foretell_unsaved, without_side_files};
 use super::rules::{Own, Rules};
 use super::take::tell_lost_parent;
 use super::{Options, Outcome, SnapshotError};
@@ -36,7 +36,7 @@ pub fn count(
     let mut statistics = Statistics::default();
     let (own, mut own_paths) = (Own::of(repo)?, Vec::new());
     let mut missing = 0;
-    for root in &options.roots {
+    for root in without_side_files(options, observer)? {
         let name = Name::from(root.as_os_str());
         let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(|r| r.path == name)?)));
         let mut chunks = ChunkReader::new(repo.store(), &index, 4)?;

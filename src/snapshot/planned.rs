@@ -1,9 +1,11 @@
 //! Databases that a plan names: what a snapshot does not hold as a database must not look saved.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -89,6 +91,33 @@ pub fn unsaved(path: &Path, options: &Options) -> Result<Option<Unsaved>, Exclud
         found = Unsaved::LeftOut;
     }
     Ok(Some(found))
+}
+
+/// The roots, but for those that are the log or journal of a database that the snapshot holds: they are in its copy, and whoever put them
+/// beside it would break it. Those are told.
+///
+/// # Errors
+/// If an exclude rule makes no sense.
+pub fn without_side_files<'o>(
+    options: &'o Options,
+    observer: &dyn Observer,
+) -> Result<Vec<&'o Path>, SnapshotError> {
+    let mut roots = Vec::new();
+    for root in &options.roots {
+        let owner =
+            sqlite::owner_of(root.as_os_str().as_bytes()).map(|path| Path::new(OsStr::from_bytes(path)));
+        match owner.filter(|_| options.roots.len() > 1 && !options.plain_databases && root.is_file()) {
+            Some(owner) if unsaved(owner, options)?.is_none() => {
+                let name = Name::from(root.as_os_str());
+                let text = format!(
+                    "{name}: it is not saved by itself, for what is in it is in the copy of its database"
+                );
+                observer.event(Event::Notice(&Notice { code: "beside-database", subject: Some(name), text }));
+            }
+            _ => roots.push(&**root),
+        }
+    }
+    Ok(roots)
 }
 
 fn is_left_out(root: &Path, below: &Path, excludes: &Excludes, options: &Options) -> bool {

@@ -8,7 +8,7 @@ use super::changes::Parent;
 use super::command::store_output;
 use super::databases::Databases;
 use super::files::absolute;
-use super::planned::tell_unsaved;
+use super::planned::{tell_unsaved, without_side_files};
 use super::pool::Pool;
 use super::rules::Own;
 use super::tree::TreeWalk;
@@ -153,6 +153,8 @@ fn store_all(
 ) -> Result<Vec<Root>, SnapshotError> {
     let (runs, taken) = crossbeam_channel::bounded(options.workers * 2);
     let (done, finished) = crossbeam_channel::unbounded();
+    // before any database is copied: closing a file drops the locks on it
+    let tree_roots = without_side_files(options, observer)?;
     let dense = Mutex::new(PackWriter::new(writer, Kind::Content).for_dense());
     let add_dense =
         |id, content: &[u8]| dense.lock().unwrap_or_else(PoisonError::into_inner).add_hashed(id, content);
@@ -185,15 +187,17 @@ fn store_all(
             }
             None => {
                 let mut missing = None;
-                for root in &options.roots {
+                for root in tree_roots {
                     let name = Name::from(root.as_os_str());
+                    let skipped = totals.statistics.skipped;
                     let assembler = Assembler::new(writer, observer, &mut packs, name, channels, totals);
-                    match walk_root(repo, writer, parent, options, root, assembler, observer) {
+                    let walked = walk_root(repo, writer, parent, options, root, assembler, observer);
+                    match walked.and_then(not_empty) {
                         Ok(root) => {
                             result.iter_mut().for_each(|roots: &mut Vec<Root>| roots.push(root.clone()))
                         }
                         Err(SnapshotError::Root { path, source }) if options.roots.len() > 1 => {
-                            totals.statistics.skipped += 1;
+                            totals.statistics.skipped = skipped + 1;
                             totals.problem(observer, path.clone(), "root-unreadable", &source.to_string());
                             missing.get_or_insert(SnapshotError::Root { path, source });
                         }
@@ -293,6 +297,15 @@ pub(super) fn tell_lost_parent(observer: &dyn Observer, parent: SnapshotId, root
         error
     );
     observer.event(Event::Notice(&Notice { code: "parent-damaged", subject: Some(root.clone()), text }));
+}
+
+// A root of which nothing could be kept is none: a restore would make an empty directory of it.
+fn not_empty(root: Root) -> Result<Root, SnapshotError> {
+    if root.manifest.entries > 0 {
+        return Ok(root);
+    }
+    let source = std::io::Error::other("nothing of it could be read, or it vanished");
+    Err(SnapshotError::Root { path: root.path, source })
 }
 
 fn unchanged(roots: &[Root], parent: Option<&Snapshot>, totals: &Totals) -> bool {

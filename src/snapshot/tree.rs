@@ -121,7 +121,9 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             totals.problem(self.observer, path, "directory-unreadable", &text);
         }
         let stat = visit.item.live.stat;
-        if !self.plain_databases && databases::belongs_to_one(visit.dir, visit.item) {
+        // one that was named itself, and is in no copy, is wanted as it lies
+        let is_beside = visit.path != ROOT && !self.plain_databases;
+        if is_beside && databases::belongs_to_one(visit.dir, visit.item) {
             return Ok(());
         }
         let known = self.parent.seek(visit.path)?;

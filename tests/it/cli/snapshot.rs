@@ -468,6 +468,41 @@ fn a_damaged_manifest_of_the_newest_snapshot_is_no_obstacle_to_the_next() {
     }
 }
 
+fn the_log_of_a_database_that_is_named_itself() {
+    let env = TestEnv::new();
+    std::fs::create_dir(env.path("t")).unwrap();
+    let db = rusqlite::Connection::open(env.path("t/app.db")).unwrap();
+    db.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    let (database, log) = (env.arg("t/app.db"), env.arg("t/app.db-wal"));
+    let size = fs::metadata(&log).unwrap().len();
+    // alone it is what was asked for
+    let run = env.run(["snapshot", &log]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    env.ok(["restore", "latest", "--target", &env.arg("alone")]);
+    assert_eq!(fs::metadata(env.path("alone").join(&log[1..])).unwrap().len(), size);
+    // with its database it is in the copy
+    for args in [["--dry-run"], ["--rehash"]] {
+        for root in [&database, &env.arg("t")] {
+            let run = env.run([&["snapshot", root, &log], &args[..]].concat());
+            assert_eq!(run.code, 0, "{}", run.stderr);
+            assert!(run.stderr.contains("is in the copy of its database"), "{}", run.stderr);
+        }
+    }
+    env.ok(["restore", "latest", "--target", &env.arg("both")]);
+    let restored = env.path("both").join(&database[1..]);
+    assert!(!env.path("both").join(&log[1..]).exists());
+    let count: u32 = rusqlite::Connection::open(restored)
+        .unwrap()
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 1);
+    // of a file that is a root there is one path
+    env.ok(["snapshot", &database]);
+    let shown = env.json(["show", "latest"]);
+    assert_eq!(shown["databases"][0]["path"], database.as_str(), "{shown:#}");
+}
+
+#[test]
 fn a_root_that_is_a_link_to_a_file_is_that_file() {
     let env = TestEnv::with_tree();
     std::os::unix::fs::symlink("../b.conf", env.path("tree/a/conf")).unwrap();
