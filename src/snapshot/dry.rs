@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use super::changes::Parent;
 use super::files::absolute;
 use super::planned::{foretell_unsaved, without_side_files};
-use super::rules::{Own, Rules};
+use super::rules::{Own, Rules, TOO_LONG, too_long};
 use super::take::tell_lost_parent;
 use super::{Options, Outcome, SnapshotError};
 use crate::base::Name;
@@ -20,7 +20,7 @@ use crate::repo::load::Condemned;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{Repo, RepoError};
 use crate::tree::live::LiveStat;
-use crate::tree::walk::{Visit, walk};
+use crate::tree::walk::{Visit, WalkProblem, walk};
 
 /// Counts what a snapshot would read. `stored_bytes` are the bytes that would be read.
 pub fn count(
@@ -103,12 +103,22 @@ impl Count<'_, '_, '_> {
         if self.observer.interrupted() {
             return Err(SnapshotError::Interrupted);
         }
-        for problem in &visit.problems {
+        if visit.opened.is_none() && visit.problems.iter().any(WalkProblem::has_vanished) {
+            return Ok(());
+        }
+        for problem in visit.problems.iter().filter(|problem| !problem.has_vanished()) {
             self.statistics.skipped += 1;
             let subject = absolute(&self.name, &problem.path);
             let text = format!("{subject}: {}", problem.error);
             let notice = Notice { code: "directory-unreadable", subject: Some(subject), text };
             self.observer.event(Event::Notice(&notice));
+        }
+        if let Some(why) = too_long(&visit.item.name).filter(|_| visit.path != ROOT) {
+            self.statistics.skipped += 1;
+            let subject = absolute(&self.name, visit.path);
+            let text = format!("{subject}: {why}");
+            self.observer.event(Event::Notice(&Notice { code: TOO_LONG, subject: Some(subject), text }));
+            return Ok(());
         }
         self.entry(visit.path, &visit.item.live.stat)
     }

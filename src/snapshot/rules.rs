@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Options, SnapshotError};
-use crate::format::manifest::{ROOT, Type};
+use crate::format::manifest::{MAX_NAME, ROOT, Type};
 use crate::repo::Repo;
 use crate::tree::exclude::{Excludes, LeftOut};
 use crate::tree::live::LiveStat;
@@ -31,6 +31,19 @@ impl Own {
     fn is(self, live: &LiveStat) -> bool {
         self.0 == Some((live.dev, live.stat.inode))
     }
+}
+
+/// The code of a problem: no snapshot can hold an entry of this name, nor what lies below it.
+pub const TOO_LONG: &str = "name-too-long";
+
+/// Why no snapshot can hold an entry with this name. Some file systems allow longer names than the format and most others.
+pub fn too_long(name: &[u8]) -> Option<String> {
+    (name.len() > MAX_NAME).then(|| {
+        format!(
+            "its name has {} bytes, and a snapshot can hold {MAX_NAME}; give it a shorter name",
+            name.len()
+        )
+    })
 }
 
 /// Leaves out what the options say, and the repository.
@@ -67,6 +80,10 @@ impl Filter for Rules {
         if is_dir && self.own.is(&item.live) {
             self.own_paths.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_vec());
             return Choice::Skip;
+        }
+        // it is visited and told, and what lies in it would have its name in its path
+        if is_dir && item.name.len() > MAX_NAME {
+            return Choice::TakeOnly;
         }
         match self.device {
             // the mount point itself is kept, so that the other file system finds its place again

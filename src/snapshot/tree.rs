@@ -12,7 +12,7 @@ use super::assemble::{Assembler, Compared};
 use super::changes::Parent;
 use super::files::{FileJob, absolute};
 use super::links::{Further, Inode};
-use super::rules::{Own, Rules};
+use super::rules::{Own, Rules, TOO_LONG, too_long};
 use super::{Options, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Observer};
@@ -21,7 +21,7 @@ use crate::format::manifest::{Entry, ROOT, Stat, Type, line_is_database, line_is
 use crate::repo::RepoError;
 use crate::sys::names::Names;
 use crate::tree::live::{LiveStat, add_dir, add_names, add_special};
-use crate::tree::walk::{Item, Visit, walk};
+use crate::tree::walk::{Item, Visit, WalkProblem, walk};
 
 /// Walks one root into an assembler.
 pub struct TreeWalk<'t, 'a, 'w, 'p, 'r> {
@@ -113,12 +113,22 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
                 return Err(SnapshotError::Interrupted);
             }
         }
-        for problem in &visit.problems {
+        for problem in visit.problems.iter().filter(|problem| !problem.has_vanished()) {
             let path = absolute(&self.root, &problem.path);
             let text = problem.error.to_string();
             let totals = self.assembler.totals();
             totals.statistics.skipped += 1;
             totals.problem(self.observer, path, "directory-unreadable", &text);
+        }
+        if let Some(why) = too_long(&visit.item.name).filter(|_| visit.path != ROOT) {
+            let path = absolute(&self.root, visit.path);
+            let totals = self.assembler.totals();
+            totals.statistics.skipped += 1;
+            totals.problem(self.observer, path, TOO_LONG, &why);
+            return Ok(());
+        }
+        if visit.opened.is_none() && visit.problems.iter().any(WalkProblem::has_vanished) {
+            return Ok(());
         }
         let stat = visit.item.live.stat;
         // one that was named itself, and is in no copy, is wanted as it lies
@@ -265,4 +275,54 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
 fn open_and_add(entry: &mut Entry, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
     let fd = crate::tree::live::open_dir(dir.as_fd(), name)?;
     add_dir(entry, fd.as_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::base::event::Quiet;
+    use crate::format::pack::Kind;
+    use crate::repo::pack_writer::PackWriter;
+    use crate::repo::writer::Writer;
+    use crate::snapshot::assemble::Totals;
+    use crate::tree::walk::{Choice, Filter as _};
+    use crate::verify::tests::{empty, open_repo};
+
+    // No file system at hand has such names.
+    #[test]
+    fn what_is_too_long_is_told_and_what_vanished_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = Arc::new(OwnedFd::from(std::fs::File::open(dir.path()).unwrap()));
+        let live = LiveStat::of(fd.as_fd()).unwrap();
+        let item = |length: usize| Item { name: vec![b'n'; length].into(), live };
+        let rules = Rules::new(dir.path(), &Options::default(), live.dev, Own::default()).unwrap();
+        assert_eq!(rules.choose(&[b'n'; 255], &item(255)), Choice::Take);
+        assert_eq!(rules.choose(&[b'n'; 256], &item(256)), Choice::TakeOnly);
+
+        let repo = open_repo(empty().0);
+        let writer = Writer::begin(&repo, 1).unwrap();
+        let mut packs = PackWriter::new(&writer, Kind::Manifest);
+        let (runs, _taken) = crossbeam_channel::unbounded();
+        let (_done, finished) = crossbeam_channel::unbounded();
+        let (stopped, mut totals) = (AtomicBool::new(false), Totals::default());
+        let root = Name::from("/srv");
+        let channels = (&runs, &finished, &stopped);
+        let assembler = Assembler::new(&writer, &Quiet, &mut packs, root.clone(), channels, &mut totals);
+        let mut walk = TreeWalk::new(assembler, Parent::none(), &Quiet, &Options::default(), root);
+        for length in [255, 256] {
+            let item = item(length);
+            let (path, opened) = (&item.name, Some(&fd));
+            walk.visit(Visit { path, item: &item, dir: &fd, problems: Vec::new(), opened }).unwrap();
+        }
+        let gone = || WalkProblem { path: b"o".to_vec(), error: io::ErrorKind::NotFound.into() };
+        let item = Item { name: b"o".as_slice().into(), live };
+        let visit = Visit { path: b"o", item: &item, dir: &fd, problems: vec![gone()], opened: None };
+        walk.visit(visit).unwrap();
+        assert_eq!(walk.assembler.finish().unwrap().entries, 1);
+        assert_eq!((totals.statistics.skipped, totals.statistics.directories), (1, 1));
+        let told = &totals.problems[0];
+        assert_eq!((&told.code[..], told.path.0.len()), (TOO_LONG, "/srv/".len() + 256));
+    }
 }

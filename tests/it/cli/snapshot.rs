@@ -468,6 +468,7 @@ fn a_damaged_manifest_of_the_newest_snapshot_is_no_obstacle_to_the_next() {
     }
 }
 
+#[test]
 fn the_log_of_a_database_that_is_named_itself() {
     let env = TestEnv::new();
     std::fs::create_dir(env.path("t")).unwrap();
