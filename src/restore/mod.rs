@@ -26,6 +26,8 @@ mod settled;
 mod spare;
 mod stack;
 mod target;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unlike;
 mod worker;

@@ -398,6 +398,7 @@ impl<'o> Run<'o, '_> {
         for id in &file.entry.chunks {
             let Some(place) = self.index.get(id) else {
                 self.shared.collector.damaged(&file.path, &RepoError::ChunkMissing(*id));
+                self.workers.discard(&file);
                 return Ok(());
             };
             places.push((*id, place, total));

@@ -97,7 +97,9 @@ impl<'o> Workers<'o> {
         let mut names = Names::default();
         let mut around = Around::default();
         for job in jobs {
-            if !self.collector.observer.interrupted() {
+            if self.collector.observer.interrupted() {
+                self.give_up(job, &mut names);
+            } else {
                 match (job, &mut reader) {
                     (Job::Small(files), _) => {
                         files.iter().for_each(|file| self.finish_file(file, &mut names))
@@ -115,6 +117,15 @@ impl<'o> Workers<'o> {
                 }
             }
             self.job_done();
+        }
+    }
+
+    // What an interrupted run does not do any more. A file of which a part is there already goes with its last job.
+    fn give_up(&self, job: Job<'o>, names: &mut Names) {
+        let Job::Frame { parts, .. } = job else { return };
+        for part in parts {
+            part.file.failed.store(true, Ordering::SeqCst);
+            self.part_done(&part, names);
         }
     }
 
@@ -364,8 +375,8 @@ impl<'o> Workers<'o> {
         }
     }
 
-    // Whatever was written of a file that is not whole goes away again.
-    fn discard(&self, file: &FileTarget<'_>) {
+    /// Whatever was written of a file that is not whole goes away again.
+    pub(super) fn discard(&self, file: &FileTarget<'_>) {
         let (Some(Ok((_, temporary))), Ok(dir)) = (file.open.get(), file.dir.fd()) else { return };
         let name = temporary.as_ref().unwrap_or(&file.name);
         if let Err(e) = rustix::fs::unlinkat(dir, &**name, AtFlags::empty()) {

@@ -32,7 +32,7 @@ pub(crate) fn open_repo(store: impl Store + 'static) -> Repo {
     Repo::open(Arc::new(store), clock()).unwrap()
 }
 
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
