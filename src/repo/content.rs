@@ -69,6 +69,8 @@ impl<'i> Streams<'i> {
             };
             self.parts.push(Part { file: number, chunk, start, end });
         }
+        // chunks that end before the stream does are not all of it
+        self.same[number] &= segment.1 == 0 && segments.next().is_none();
         Ok(number)
     }
 

@@ -201,6 +201,12 @@ impl<'o> Collector<'o> {
         self.problem(path, "content-damaged", causes(error));
     }
 
+    /// Notes a file that is not restored, as its chunks do not add up to it.
+    pub fn wrong_size(&self, path: &[u8], text: String) {
+        self.report().damage = true;
+        self.problem(path, "size-wrong", text);
+    }
+
     /// Counts something that could not be restored.
     pub fn loss(&self, loss: Loss) {
         *self.report().losses.entry(loss).or_default() += 1;

@@ -406,8 +406,8 @@ impl<'o> Run<'o, '_> {
         }
         if total != file.entry.stream_len() {
             let why = format!("its chunks have {total} bytes, it has {}", file.entry.stream_len());
-            self.shared.collector.problem(&file.path, "size-wrong", why);
-            self.shared.collector.report().damage = true;
+            self.shared.collector.wrong_size(&file.path, why);
+            self.workers.discard(&file);
             return Ok(());
         }
         for (chunk, place, at) in places {

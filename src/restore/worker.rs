@@ -265,6 +265,10 @@ impl<'o> Workers<'o> {
         if part.file.failed.load(Ordering::SeqCst) {
             return;
         }
+        // all places were reckoned by the sizes that the index gave for one copy of each chunk, and another copy proves it wrong
+        if content.len() as u64 != u64::from(part.place.size) {
+            return self.fail_size(part, content.len());
+        }
         let written =
             self.opened(&part.file).and_then(|fd| write_stream(fd, &part.file.entry, part.at, content));
         match written {
@@ -278,6 +282,16 @@ impl<'o> Workers<'o> {
     fn fail(&self, file: &FileTarget<'_>, error: impl ToString) {
         if !file.failed.swap(true, Ordering::SeqCst) {
             self.collector.problem(&file.path, "not-written", error);
+        }
+    }
+
+    fn fail_size(&self, part: &Part<'o>, have: usize) {
+        if !part.file.failed.swap(true, Ordering::SeqCst) {
+            let why = format!(
+                "an index says that chunk {} has {} bytes, it has {have}: lifeboat repair makes the index again",
+                part.chunk, part.place.size
+            );
+            self.collector.wrong_size(&part.file.path, why);
         }
     }
 
