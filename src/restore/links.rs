@@ -1,5 +1,6 @@
 //! Further names of an inode (hard links): made when the file they lead to is done.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
@@ -7,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags};
 
 use super::RestoreError;
+use super::batch::FileTarget;
 use super::directory::{Directory, stat_in};
+use super::report::Loss;
 use super::seal;
 use super::tree::{Run, split};
 use super::worker::{put_over, temporary_name};
@@ -34,51 +37,105 @@ pub struct Leader {
     pub content: ChunkId,
 }
 
+// Why a name is no link.
+enum Unlinked {
+    // it cannot be one, but it may be a file of its own; what it should lead to is there or is not
+    Apart { is_there: bool },
+    // it cannot be anything
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unlinked {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl<'o> Run<'o, '_> {
-    /// Waits for all files and then makes the links to them.
+    /// Waits for all files and then makes the links to them. A name that cannot be a link gets the content by itself, and the
+    /// names after it lead there.
     pub(super) fn flush_links(&mut self) -> Result<(), RestoreError> {
         if self.links.is_empty() && self.workers.living.is_none() {
             return self.batch.all().into_iter().try_for_each(|job| self.send(job));
         }
         self.settle()?;
+        // by the leader that they stand in for; and those that are still being written
+        let (mut heirs, mut pending) = (HashMap::<Vec<u8>, Vec<u8>>::new(), HashSet::new());
         for link in std::mem::take(&mut self.links) {
-            match self.make_link(&link) {
+            let mut made = self.make_link(&link, &link.leader);
+            if let (Err(Unlinked::Apart { .. }), Some(heir)) = (&made, heirs.get(&link.leader)) {
+                self.check_interrupt()?;
+                if pending.contains(heir) {
+                    self.settle()?;
+                    pending.clear();
+                }
+                made = self.make_link(&link, heir);
+            }
+            match made {
                 Ok(()) => self.shared.collector.report().others += 1,
-                Err(e) => self.shared.collector.problem(&link.path, "link-not-made", e),
+                Err(Unlinked::Failed(e)) => self.shared.collector.problem(&link.path, "link-not-made", e),
+                Err(Unlinked::Apart { is_there }) => {
+                    if is_there {
+                        self.shared.collector.loss(Loss::Link);
+                    }
+                    heirs.insert(link.leader.clone(), link.path.clone());
+                    pending.insert(link.path.clone());
+                    self.put_apart(link, is_there)?;
+                }
             }
         }
-        Ok(())
+        self.settle()
     }
 
-    fn make_link(&self, link: &Link<'_>) -> io::Result<()> {
-        let made =
-            self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(&link.leader).copied();
+    // A name of several becomes a file of its own. `is_there`: so is the one that it should lead to.
+    fn put_apart(&mut self, link: Link<'o>, is_there: bool) -> Result<(), RestoreError> {
+        let Link { dir, name, path, entry, .. } = link;
+        if !is_there {
+            let (first, content) = (self.first_name(&entry, &path), content_of(&entry));
+            self.leaders.insert(first, Leader { path: path.clone(), content });
+        }
+        let there = dir.fd().and_then(|dir| stat_in(dir, &name));
+        let replace = !matches!(there, Ok(None));
+        self.put_content(Arc::new(FileTarget::new(dir, name, path, entry, replace)))
+    }
+
+    fn make_link(&self, link: &Link<'_>, leader: &[u8]) -> Result<(), Unlinked> {
+        let workers = self.workers;
+        let made = workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(leader).copied();
         let made = match made {
             Some(made) => made,
             // what is not restored cannot be linked to either
             None if matches!(link.entry.stat.kind, Type::Socket | Type::Char | Type::Block) => return Ok(()),
-            None => return Err(io::Error::other("the file it is another name of was not restored")),
+            None if workers.is_unreadable(leader) => {
+                let why = "the file it is another name of was not restored";
+                return Err(io::Error::other(why).into());
+            }
+            // it could not be written, which says nothing of this name
+            None => return Err(Unlinked::Apart { is_there: false }),
         };
-        let (parent, name) = split(&link.leader);
-        let dir = open_below(self.base.fd()?, parent)?;
-        let live = stat_in(dir.as_fd(), name)?;
+        let (parent, name) = split(leader);
+        let dir = open_below(self.base.fd()?, parent);
+        let dir = dir.map_err(|_| Unlinked::Apart { is_there: false })?;
         // only what this run made is linked to
+        let live = stat_in(dir.as_fd(), name).ok().flatten();
         if live.map(|l| (l.dev, l.stat.inode)) != Some(made) {
-            return Err(io::Error::other("the file it is another name of was replaced by something else"));
+            return Err(Unlinked::Apart { is_there: false });
         }
         let here = link.dir.fd()?;
         let powers = &self.shared.powers;
         // what is immutable gets no further name: its flags go for the moment
         let link_as = |new: &[u8]| {
-            seal::insist(dir.as_fd(), name, powers, || {
+            let made = seal::insist(dir.as_fd(), name, powers, || {
                 rustix::fs::linkat(&dir, name, here, new, AtFlags::empty())
-            })
+            });
+            // another file system or mount, too many names, no right to it
+            made.map_err(|_| Unlinked::Apart { is_there: true })
         };
         match stat_in(here, &link.name)? {
             None => {
                 link_as(&link.name)?;
-                if let Some(living) = &self.workers.living {
-                    living.linked_again(&link.leader, &link.path, here, &link.name)?;
+                if let Some(living) = &workers.living {
+                    living.linked_again(leader, &link.path, here, &link.name)?;
                 }
             }
             Some(there) if (there.dev, there.stat.inode) == made => return Ok(()),
@@ -88,12 +145,12 @@ impl<'o> Run<'o, '_> {
                 link_as(&temporary)?;
                 if let Err(e) = put_over(&link.dir, &temporary, &link.name, powers) {
                     let _ = rustix::fs::unlinkat(here, &*temporary, AtFlags::empty());
-                    return Err(e);
+                    return Err(e.into());
                 }
             }
         }
         if powers.sets_flags() && !link.entry.flags.is_empty() && link.entry.stat.kind == Type::File {
-            let fd = open_in(dir.as_fd(), name, OFlags::RDONLY)?;
+            let fd = open_in(dir.as_fd(), name, OFlags::RDONLY).map_err(io::Error::from)?;
             set_flags(fd.as_fd(), &link.entry.flags)?;
         }
         Ok(())

@@ -29,6 +29,8 @@ pub enum Loss {
     Socket,
     /// A time that this file system cannot hold.
     Time,
+    /// A further name of a file, which became a file of its own.
+    Link,
 }
 
 impl Loss {
@@ -42,6 +44,7 @@ impl Loss {
             Self::Device => "device-not-restored",
             Self::Socket => "socket-not-restored",
             Self::Time => "time-not-restored",
+            Self::Link => "link-not-restored",
         }
     }
 
@@ -57,6 +60,10 @@ impl Loss {
             Self::Device => "devices were not made: give --devices, as root",
             Self::Socket => "sockets were not made: the program that listens makes its own",
             Self::Time => "times were not restored: the file system cannot hold them",
+            Self::Link => {
+                "further names (hard links) are files of their own now, with all their content: the system did not allow the link \
+                 (another file system or mount, too many names, or what is immutable, without --flags)"
+            }
         }
     }
 

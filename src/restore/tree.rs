@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::AtFlags;
@@ -168,7 +168,7 @@ impl<'o> Run<'o, '_> {
             let nested = placements[..number].iter().any(around);
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
-            self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.workers.forget_links();
             self.bases = Bases::of(&root.path.0, placement);
             self.is_file.set(false);
             let placement = &placed(placement, root, chunks);
@@ -388,7 +388,7 @@ impl<'o> Run<'o, '_> {
         }
     }
 
-    fn put_content(&mut self, file: Arc<FileTarget<'o>>) -> Result<(), RestoreError> {
+    pub(super) fn put_content(&mut self, file: Arc<FileTarget<'o>>) -> Result<(), RestoreError> {
         if file.entry.chunks.is_empty() {
             let job = self.batch.add_small(file);
             return job.map_or(Ok(()), |job| self.send(job));

@@ -1,6 +1,6 @@
 //! Writing: one frame's parts at a time, each chunk compared with its hash before it is written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +39,8 @@ pub struct Workers<'o> {
     pub devices: bool,
     /// Files with several names that were made: path in the target to (device, inode).
     pub linked: Mutex<HashMap<Vec<u8>, (u64, u64)>>,
+    // files with several names of which the repository cannot give the content
+    unreadable: Mutex<HashSet<Vec<u8>>>,
     /// The living tree.
     pub living: Option<Living>,
     busy: AtomicUsize,
@@ -63,11 +65,23 @@ impl<'o> Workers<'o> {
             powers,
             devices,
             linked: Mutex::default(),
+            unreadable: Mutex::default(),
             living,
             busy: AtomicUsize::new(0),
             idle: Condvar::new(),
             lock: Mutex::new(()),
         }
+    }
+
+    /// Forgets what is known of files with several names: the next paths are those of another tree.
+    pub fn forget_links(&self) {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// True if the content of the file at this path in the target, which has several names, could not be read.
+    pub fn is_unreadable(&self, path: &[u8]) -> bool {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// Counts a job that is handed over.
@@ -256,6 +270,10 @@ impl<'o> Workers<'o> {
         for part in parts {
             if !part.file.failed.swap(true, Ordering::SeqCst) {
                 self.collector.damaged(&part.file.path, error);
+                if part.file.entry.stat.links > 1 {
+                    let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+                    unreadable.insert(part.file.path.clone());
+                }
             }
             self.part_done(&part, names);
         }

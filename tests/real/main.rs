@@ -20,6 +20,7 @@ mod hostile;
 mod hotfix;
 mod interop;
 mod layering;
+mod links;
 mod modes;
 mod notifications;
 mod rollback;
