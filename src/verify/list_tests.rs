@@ -23,6 +23,9 @@ use crate::restore::{
 };
 use crate::store::testing::MemoryStore;
 
+// Where a stretch begins, and how many entries it has.
+type Begin = (Vec<u8>, u64);
+
 struct Listed {
     _tree: tempfile::TempDir,
     memory: MemoryStore,
@@ -112,7 +115,7 @@ impl Listed {
     }
 
     // The paths that `ls` lists, and where it says that something is missing: from where and how many.
-    fn list(&self, path: Option<&[u8]>) -> (Vec<Vec<u8>>, Vec<(Vec<u8>, u64)>) {
+    fn list(&self, path: Option<&[u8]>) -> (Vec<Vec<u8>>, Vec<Begin>) {
         self.with_parts(path, |index, repo, parts| {
             let (mut found, mut lost) = (Vec::new(), Vec::new());
             let mut chunks = ChunkReader::new(repo.store(), index, 4).unwrap();
