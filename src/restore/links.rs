@@ -91,7 +91,7 @@ impl<'o> Run<'o, '_> {
     fn put_apart(&mut self, link: Link<'o>, is_there: bool) -> Result<(), RestoreError> {
         let Link { dir, name, path, entry, .. } = link;
         if !is_there {
-            let (first, content) = (self.first_name(&entry, &path), content_of(&entry));
+            let (first, content) = (self.first_name(&entry, &path), entry.inode_content());
             self.leaders.insert(first, Leader { path: path.clone(), content });
         }
         let there = dir.fd().and_then(|dir| stat_in(dir, &name));

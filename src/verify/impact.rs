@@ -72,7 +72,7 @@ pub fn report(
     Ok(())
 }
 
-/// Adds a problem for each damaged pack; returns the chunks of which no good copy is left.
+/// Adds a problem for each pack that is damaged or that the index is wrong about; returns the chunks of which no good copy is left.
 fn damaged(index: &ChunkIndex, states: &States, found: &mut Vec<Problem>) -> BadChunks {
     let mut numbers: Vec<u32> = states.keys().copied().collect();
     numbers.sort_unstable_by_key(|n| index.pack(*n).and_then(|p| p.id));
@@ -81,14 +81,21 @@ fn damaged(index: &ChunkIndex, states: &States, found: &mut Vec<Problem>) -> Bad
         let (Some(state), Some(pack)) = (states.get(&number), index.pack(number).and_then(|p| p.id)) else {
             continue;
         };
-        if let Some(why) = &state.why {
-            for id in &state.bad {
-                copies.entry(*id).or_insert((found.len(), BTreeSet::new())).1.insert(number);
+        let problem = match &state.why {
+            Some(why) => {
+                let bad_chunks = state.bad.len() as u64;
+                Problem::PackDamaged { pack, why: why.clone(), bad_chunks, hits: Vec::new() }
             }
-            let bad_chunks = state.bad.len() as u64;
-            found.push(Problem::PackDamaged { pack, why: why.clone(), bad_chunks, hits: Vec::new() });
-        } else if state.differs && !found.contains(&Problem::IndexDiffers { pack }) {
-            found.push(Problem::IndexDiffers { pack });
+            None if state.differs => Problem::IndexDiffers { pack, hits: Vec::new() },
+            None => continue,
+        };
+        // two index objects that differ from each other were told already
+        let at = found.iter().position(|told| *told == problem).unwrap_or_else(|| {
+            found.push(problem);
+            found.len() - 1
+        });
+        for id in &state.bad {
+            copies.entry(*id).or_insert((at, BTreeSet::new())).1.insert(number);
         }
     }
     let lost =

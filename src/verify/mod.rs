@@ -30,6 +30,8 @@ pub use select::RECENT;
 #[cfg(test)]
 mod acts_tests;
 #[cfg(test)]
+mod index_tests;
+#[cfg(test)]
 mod list_tests;
 #[cfg(test)]
 mod stretch_tests;

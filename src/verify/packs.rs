@@ -15,6 +15,7 @@ use crate::format::FormatError;
 use crate::format::frame::Decoder;
 use crate::format::pack::{BLOCK, FOOTER, SeekTable, Table, header};
 use crate::repo::chunk_index::Pack;
+use crate::repo::load::read_table;
 use crate::repo::reader::have_their_hashes;
 use crate::repo::{ChunkIndex, Place, Repo, RepoError, Result};
 use crate::store::{Key, Store};
@@ -29,12 +30,14 @@ const PIECE: usize = 1 << 20;
 pub struct PackState {
     /// The first thing that is wrong with its bytes.
     pub why: Option<String>,
-    /// Its chunks that cannot be read.
+    /// Its chunks that cannot be read: where the index differs, those that it does not find.
     pub bad: Vec<ChunkId>,
     /// The numbers of its frames that are whole.
     pub good_frames: Vec<u32>,
     /// The index says something else than the pack itself.
     pub differs: bool,
+    // whether all its bytes have its name's hash, once all were read
+    has_its_hash: Option<bool>,
 }
 
 impl PackState {
@@ -95,15 +98,21 @@ impl<'r> Checker<'r> {
         Ok(Self { store, index, decoder, stored: Vec::new(), raw: Vec::new() })
     }
 
-    /// True if every stored byte of the pack is what its name says.
+    /// Reads every stored byte. True if the index says of the pack what the pack says.
     ///
     /// # Errors
-    /// Why it is not.
-    fn hash(&mut self, pack: &Pack, progress: &dyn Fn(u64)) -> std::result::Result<(), String> {
+    /// Why the bytes are not what the pack's name says.
+    fn hash(&mut self, number: u32, progress: &dyn Fn(u64)) -> std::result::Result<bool, String> {
+        let pack = self.index.pack(number).ok_or("it is not known")?;
         let id = pack.id.ok_or("it has no name")?;
         let (key, mut hasher, mut at) = (Key::pack(id), Sha256::new(), 0);
+        let tail = tail_of(pack);
         while at < pack.bytes {
-            let len = (pack.bytes - at).min(PIECE as u64) as usize;
+            let len = match tail {
+                // at once, to be decoded from there
+                Some(tail) if at == tail => pack.bytes - at,
+                tail => (tail.unwrap_or(pack.bytes) - at).min(PIECE as u64),
+            } as usize;
             self.stored.resize(len, 0);
             self.store.read_at(&key, at, &mut self.stored).map_err(|e| causes(&e))?;
             hasher.update(&self.stored);
@@ -111,11 +120,51 @@ impl<'r> Checker<'r> {
             progress(len as u64);
         }
         let hash: [u8; 32] = hasher.finalize().into();
-        if hash == id.0 { Ok(()) } else { Err(WRONG_HASH.to_owned()) }
+        if hash != id.0 {
+            return Err(WRONG_HASH.to_owned());
+        }
+        let told = |table: Table| self.index.describes(number, pack.bytes, &table);
+        Ok(tail.is_some() && self.decode_tail(pack.bytes).is_ok_and(told))
     }
 
     /// Decodes every frame and compares every byte with what it must be.
     pub fn decode(&mut self, number: u32, members: &[(ChunkId, Place)], progress: &dyn Fn(u64)) -> PackState {
+        let state = self.decode_as_indexed(number, members, progress);
+        if state.why.is_none() {
+            return state;
+        }
+        // an index that is wrong makes a whole pack look damaged
+        let is_right = state.has_its_hash.unwrap_or_else(|| self.hash(number, &|_| ()).is_ok());
+        if is_right { self.told_wrongly(number, state) } else { state }
+    }
+
+    /// What is so of a pack whose bytes are right although the index does not find them so: what the pack says of itself
+    /// counts. `indexed` is what was found by the index.
+    fn told_wrongly(&self, number: u32, indexed: PackState) -> PackState {
+        let Some((pack, id)) = self.index.pack(number).and_then(|p| p.id.map(|id| (p, id))) else {
+            return indexed;
+        };
+        let Ok(table) = read_table(self.store, id, pack.bytes) else { return indexed };
+        let mut own = ChunkIndex::default();
+        let own_number = own.add_pack(id, pack.bytes, &table);
+        let members = Layout::of(&own).members(&own, own_number);
+        let Ok(mut checker) = Checker::new(self.store, &own) else { return indexed };
+        let found = checker.decode_as_indexed(own_number, &members, &|_| ());
+        if found.why.is_some() {
+            let differs = !self.index.describes(number, pack.bytes, &table);
+            return PackState { differs, ..found };
+        }
+        let unknown = own.iter().map(|(id, _)| *id).filter(|id| self.index.get(id).is_none());
+        let bad = indexed.bad.into_iter().chain(unknown).collect();
+        PackState { why: None, bad, differs: true, ..found }
+    }
+
+    fn decode_as_indexed(
+        &mut self,
+        number: u32,
+        members: &[(ChunkId, Place)],
+        progress: &dyn Fn(u64),
+    ) -> PackState {
         let mut state = PackState::default();
         let Some((pack, id)) = self.index.pack(number).and_then(|p| p.id.map(|id| (p, id))) else {
             return state;
@@ -146,12 +195,16 @@ impl<'r> Checker<'r> {
                 }
             }
         }
-        match self.check_tail(pack, &key, &mut hasher, members) {
+        let tail = self.read_tail(pack, &key);
+        if tail.is_ok() && readable {
+            hasher.update(&self.stored);
+            state.has_its_hash = Some(<[u8; 32]>::from(hasher.finalize()) == id.0);
+        }
+        match tail.and_then(|()| self.is_as_told(pack, members)) {
             Ok(same) => state.differs = !same,
             Err(why) => state.note(why),
         }
-        let hash: [u8; 32] = hasher.finalize().into();
-        if hash != id.0 && readable {
+        if state.has_its_hash == Some(false) {
             state.note(WRONG_HASH);
         }
         state
@@ -183,22 +236,14 @@ impl<'r> Checker<'r> {
         if whole { Ok(()) } else { Err(BadFrame { why: BAD_CHUNK.to_owned(), chunks: bad }) }
     }
 
-    // True if the pack's own table says what the index says.
-    fn check_tail(
-        &mut self,
-        pack: &Pack,
-        key: &Key,
-        hasher: &mut Sha256,
-        members: &[(ChunkId, Place)],
-    ) -> std::result::Result<bool, String> {
-        let start = pack.frames.last().map_or(0, |f| f.offset + u64::from(f.bytes));
-        let len = pack.bytes.saturating_sub(start);
-        if len > MAX_TAIL || len < FOOTER as u64 {
-            return Err("its frames do not fill it".to_owned());
-        }
-        self.stored.resize(len as usize, 0);
-        self.store.read_at(key, start, &mut self.stored).map_err(|e| causes(&e))?;
-        hasher.update(&self.stored);
+    fn read_tail(&mut self, pack: &Pack, key: &Key) -> std::result::Result<(), String> {
+        let start = tail_of(pack).ok_or("its frames do not fill it")?;
+        self.stored.resize((pack.bytes - start) as usize, 0);
+        self.store.read_at(key, start, &mut self.stored).map_err(|e| causes(&e))
+    }
+
+    // True if the pack's own table, which was just read, says what the index says.
+    fn is_as_told(&mut self, pack: &Pack, members: &[(ChunkId, Place)]) -> std::result::Result<bool, String> {
         let table = self.decode_tail(pack.bytes).map_err(|e| e.to_string())?;
         let mut chunks = members.iter();
         let mut same = table.kind == pack.kind && table.frames.len() == pack.frames.len();
@@ -230,6 +275,13 @@ impl<'r> Checker<'r> {
         }
         Ok(table)
     }
+}
+
+/// Where the last frame of a pack and its seek table begin, if the index can be right about that.
+fn tail_of(pack: &Pack) -> Option<u64> {
+    let start = pack.frames.last().map_or(0, |f| f.offset + u64::from(f.bytes));
+    let len = pack.bytes.checked_sub(start)?;
+    (FOOTER as u64..=MAX_TAIL).contains(&len).then_some(start)
 }
 
 struct BadFrame {
@@ -303,12 +355,18 @@ fn check_one(
     if depth == Depth::Deep {
         return checker.decode(number, &members(), progress);
     }
-    let Some(pack) = index.pack(number) else { return PackState::default() };
-    match checker.hash(pack, progress) {
-        Ok(()) => PackState::default(),
-        // what of it is lost can only be said by decoding it
+    if index.pack(number).is_none() {
+        return PackState::default();
+    }
+    // what of it is lost can only be said by decoding it
+    match checker.hash(number, progress) {
+        Ok(true) => PackState::default(),
+        Ok(false) => {
+            let indexed = checker.decode_as_indexed(number, &members(), &|_| ());
+            checker.told_wrongly(number, indexed)
+        }
         Err(why) => {
-            let mut state = checker.decode(number, &members(), &|_| ());
+            let mut state = checker.decode_as_indexed(number, &members(), &|_| ());
             state.why.get_or_insert(why);
             state
         }

@@ -149,6 +149,8 @@ pub enum Problem {
     IndexDiffers {
         /// The pack.
         pack: PackId,
+        /// What cannot be restored before the index is made again.
+        hits: Vec<Hit>,
     },
     /// A snapshot's document is damaged.
     DocumentDamaged {
@@ -319,6 +321,7 @@ impl Problem {
             Self::PackMissing { hits, .. }
             | Self::PackUnreadable { hits, .. }
             | Self::PackDamaged { hits, .. }
+            | Self::IndexDiffers { hits, .. }
             | Self::SizeDiffers { hits, .. }
             | Self::ChunksMissing { hits, .. } => {
                 if hits.is_empty() {
@@ -432,7 +435,11 @@ impl Problem {
                 format!("pack {pack} is in no index, and snapshots need it: an index object is gone")
             }
             Self::IndexDamaged { key, why } => format!("{key} is damaged: {why}"),
-            Self::IndexDiffers { pack } => format!("an index does not say of pack {pack} what the pack says"),
+            Self::IndexDiffers { pack, hits } => {
+                let lost =
+                    if hits.is_empty() { "" } else { "; before it is made again, this cannot be restored" };
+                format!("an index does not say of pack {pack} what the pack says{lost}")
+            }
             Self::DocumentDamaged { snapshot, why } => format!("snapshot {snapshot} cannot be read: {why}"),
             Self::DocumentMissing { snapshot, named_by } => {
                 format!("snapshot {snapshot} is gone and was not forgotten; {named_by} tells of it")
@@ -491,6 +498,7 @@ impl Problem {
             Self::PackMissing { hits, .. }
             | Self::PackUnreadable { hits, .. }
             | Self::PackDamaged { hits, .. }
+            | Self::IndexDiffers { hits, .. }
             | Self::SizeDiffers { hits, .. }
             | Self::ChunksMissing { hits, .. } => hits,
             _ => &[],
@@ -503,6 +511,7 @@ impl Problem {
             Self::PackMissing { hits, .. }
             | Self::PackUnreadable { hits, .. }
             | Self::PackDamaged { hits, .. }
+            | Self::IndexDiffers { hits, .. }
             | Self::SizeDiffers { hits, .. }
             | Self::ChunksMissing { hits, .. } => *hits = found,
             _ => {}
@@ -548,7 +557,7 @@ impl Problem {
             | Self::PackUnreadable { pack, .. }
             | Self::PackDamaged { pack, .. }
             | Self::PackUnindexed { pack, .. }
-            | Self::IndexDiffers { pack } => Some(Key::pack(*pack)),
+            | Self::IndexDiffers { pack, .. } => Some(Key::pack(*pack)),
             Self::DocumentDamaged { snapshot, .. }
             | Self::DocumentMissing { snapshot, .. }
             | Self::ChainBroken { snapshot }

@@ -13,7 +13,7 @@ pub fn check(loaded: &Loaded, found: &mut Vec<Problem>) {
         found.push(Problem::IndexDamaged { key: key.clone(), why: super::why(error) });
     }
     for &pack in &loaded.conflicts {
-        found.push(Problem::IndexDiffers { pack });
+        found.push(Problem::IndexDiffers { pack, hits: Vec::new() });
     }
 }
 
