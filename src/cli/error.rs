@@ -168,6 +168,9 @@ impl From<RepoError> for CommandError {
     }
 }
 
+/// The way out where no command can open a repository that is there.
+const CONFIG_BACK: &str = "put repository.json back from another copy of the repository; without one, python3 recover.py, which lies in the repository, restores every snapshot";
+
 // Exit status and advice for what a repository says.
 fn judge(error: &RepoError) -> (Exit, &'static str) {
     match error {
@@ -186,6 +189,7 @@ fn judge(error: &RepoError) -> (Exit, &'static str) {
             Exit::Damage,
             "lifeboat repair sets the damaged plan aside; until then nobody knows what it condemned",
         ),
+        error if error.is_of_the_config() => (Exit::Damage, CONFIG_BACK),
         RepoError::Store(error @ StoreError::Io { .. }) => (Exit::Failed, advice_for(error)),
         RepoError::Format(_) => (Exit::Damage, "lifeboat verify says what is damaged and what it affects"),
         other if other.is_damage() => {

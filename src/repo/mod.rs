@@ -36,6 +36,9 @@ pub enum RepoError {
     /// There is none.
     #[error("there is no repository at {0}")]
     NotFound(String),
+    /// There is one, but for the file that says what it is.
+    #[error("the repository at {0} has lost its repository.json")]
+    ConfigLost(String),
     /// It is of a version, or uses something, that this program does not know.
     #[error("the repository at {location} needs a newer lifeboat")]
     TooNew {
@@ -126,11 +129,25 @@ impl RepoError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. }
+            | Self::ConfigLost(_)
             | Self::WrongHash { .. }
             | Self::ChunkMissing(_)
             | Self::ChunkDamaged { .. }
             | Self::Manifest { .. } => true,
             Self::Store(error) => error.is_of_the_object(),
+            _ => false,
+        }
+    }
+
+    /// True if `repository.json` is lost, damaged or cannot be read: nothing can be done with the repository before it is
+    /// put back.
+    pub fn is_of_the_config(&self) -> bool {
+        match self {
+            Self::ConfigLost(_) => true,
+            Self::Damaged { key, .. } => *key == Key::repository(),
+            Self::Store(StoreError::Unreadable { key, .. } | StoreError::TooLarge { key, .. }) => {
+                *key == Key::repository()
+            }
             _ => false,
         }
     }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::keys::PublicKey;
 use super::{RepoError, Result};
+use crate::base::id::{PackId, SnapshotId};
 use crate::base::time::Clock;
 use crate::format::FormatError;
 use crate::format::repository::{MAX_BYTES, Repository};
-use crate::store::{Key, Lock, LockMode, Published, Store, StoreError};
+use crate::store::{Key, Kind, Lock, LockMode, Published, Store, StoreError};
 use crate::sys::host::random_hex;
 
 /// What to do by hand, put into every repository.
@@ -40,6 +41,9 @@ pub fn create(store: &Arc<dyn Store>, writer: &PublicKey, clock: Clock) -> Resul
 pub(super) fn read_config(store: &dyn Store) -> Result<Repository> {
     let key = Key::repository();
     let bytes = match store.read_all(&key, MAX_BYTES) {
+        Err(StoreError::Missing { .. }) if holds_any(store) => {
+            return Err(RepoError::ConfigLost(store.location()));
+        }
         Err(StoreError::Missing { .. }) => return Err(RepoError::NotFound(store.location())),
         // what it should lie in is a file
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => {
@@ -53,6 +57,13 @@ pub(super) fn read_config(store: &dyn Store) -> Result<Repository> {
         }
         source => RepoError::Damaged { key, source },
     })
+}
+
+// True if there are objects of a repository, whatever else is missing.
+fn holds_any(store: &dyn Store) -> bool {
+    let any = |kind: Kind, is_one: fn(&Key) -> bool| store.names(kind).unwrap_or_default().iter().any(is_one);
+    any(Kind::Snapshots, |key| SnapshotId::from_hex(key.stem()).is_ok_and(|id| *key == Key::document(id)))
+        || any(Kind::Packs, |key| PackId::from_hex(key.stem()).is_ok_and(|id| *key == Key::pack(id)))
 }
 
 pub(super) fn wait_for_lock(store: &dyn Store, mode: LockMode, patience: Duration) -> Result<Lock> {

@@ -21,6 +21,29 @@ fn statuses_tell_what_kind_of_failure() {
 }
 
 #[test]
+fn a_repository_without_its_first_file_says_what_restores_it() {
+    let env = TestEnv::with_tree();
+    env.snapshot(&[]);
+    let config = env.path("repo/repository.json");
+    let bytes = fs::read(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    for command in ["snapshots", "verify", "repair"] {
+        let run = env.run([command]);
+        assert_eq!(run.code, 40, "{}", run.stderr);
+        assert!(run.stderr.contains("has lost its repository.json"), "{}", run.stderr);
+        assert!(run.stderr.contains("python3 recover.py"), "{}", run.stderr);
+    }
+    fs::write(&config, [b"{\"X", &bytes[3..]].concat()).unwrap();
+    let run = env.run(["verify"]);
+    assert_eq!(run.code, 40, "{}", run.stderr);
+    assert!(run.stderr.contains("repository.json is damaged"), "{}", run.stderr);
+    assert!(run.stderr.contains("python3 recover.py"), "{}", run.stderr);
+    // what holds nothing of a repository is none
+    let none = env.run(["--repo", &env.arg("tree"), "snapshots"]);
+    assert_eq!(none.code, 10, "{}", none.stderr);
+}
+
+#[test]
 fn a_strange_key_may_not_write() {
     let env = TestEnv::with_tree();
     fs::remove_dir_all(env.path("keys")).unwrap();
