@@ -7,7 +7,7 @@ use super::fates::{Fate, Usage, rewrites, usages};
 use super::mark::Mark;
 use super::memory::Memory;
 use super::proposal::{Amount, Counted, Ground, Mode, PackSize, Proposal, Refusal, Warning};
-use super::seen::{Seen, unreadable};
+use super::seen::{BasedOn, Seen, unreadable};
 use super::stages::{SessionSeen, Stages, View, open_sessions, stages};
 use super::{Options, Result, history, reindex, shared};
 use crate::base::event::Observer;
@@ -19,6 +19,9 @@ use crate::repo::load::{Loaded, read_table_of};
 use crate::repo::{ChunkIndex, Repo, RepoError};
 use crate::store::{Key, Kind, ObjectInfo, StoreError};
 
+/// How often it is looked anew when what speaks against a prune may only have been a change between two looks.
+const LOOKS: usize = 3;
+
 /// Decides what a prune would do. Takes the repository for itself if nobody else is at work, and
 /// keeps it until [`super::apply`] has ended or the caller shares it again.
 ///
@@ -26,7 +29,16 @@ use crate::store::{Key, Kind, ObjectInfo, StoreError};
 /// If the store fails. What makes a prune unsafe is in the proposal.
 pub fn propose(repo: &mut Repo, options: &Options, observer: &dyn Observer) -> Result<Proposal> {
     let mode = if !options.together && is_alone(repo)? { Mode::Alone } else { Mode::Together };
-    propose_as(mode, repo, options, observer)
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let proposal = propose_as(mode, repo, options, observer)?;
+        // what was listed and what was read after it may have been of two moments; a listing that lies stays as it is
+        let changed = || Ok::<_, RepoError>(BasedOn::now(repo)? != proposal.ground.based_on);
+        if proposal.refusals.is_empty() || tries == LOOKS || !changed()? {
+            return Ok(proposal);
+        }
+    }
 }
 
 // Takes the repository for itself, and is alone then, unless others may have locks that this one does not see.

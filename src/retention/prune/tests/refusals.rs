@@ -296,3 +296,57 @@ fn numbers_given_twice_and_broken_chains_are_seen() {
     put(&store, &last);
     assert_eq!(refused(&store), ["snapshot-gone"]);
 }
+
+/// A store in which a snapshot is finished just before the records are listed.
+#[derive(Clone)]
+struct Busy {
+    inner: MemoryStore,
+    saves: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Store for Busy {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn read_at(&self, key: &Key, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.inner.read_at(key, offset, buffer)
+    }
+    fn size(&self, key: &Key) -> Result<u64> {
+        self.inner.size(key)
+    }
+    fn stage(&self) -> Result<Box<dyn Staged>> {
+        self.inner.stage()
+    }
+    fn list(&self, kind: Kind) -> Result<Vec<ObjectInfo>> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if kind == Kind::Records && self.saves.load(SeqCst) > 0 {
+            let number = self.saves.fetch_sub(1, SeqCst);
+            let id = save(&open(self.inner.lockless()), &key(), "h", &files(0..number as u64)).unwrap();
+            record(&self.inner, 3 - number as u64, id);
+        }
+        self.inner.list(kind)
+    }
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.inner.delete(key)
+    }
+    fn rename(&self, from: &Key, to: &Key) -> Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn sync(&self) -> Result<()> {
+        self.inner.sync()
+    }
+    fn lock(&self, mode: LockMode) -> Result<Lock> {
+        self.inner.lock(mode)
+    }
+}
+
+#[test]
+fn a_snapshot_that_ends_between_two_looks_is_no_listing_that_lies() {
+    let store = world(MemoryStore::default());
+    save(&open(store.clone()), &key(), "h", &files(0..10)).unwrap();
+    let busy = Busy { inner: store.clone(), saves: std::sync::Arc::new(2.into()) };
+    let options = Options { together: true, ..Options::default() };
+    let proposal = propose(&mut open(busy.clone()), &options, &Quiet).unwrap();
+    assert_eq!((proposal.refusals, proposal.snapshots.len()), (Vec::new(), 3));
+    assert_eq!(busy.saves.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
