@@ -162,6 +162,11 @@ impl ChunkIndex {
         self.distrusted = Some((kind, self.packs.len() as u32));
     }
 
+    /// True if it knows the chunk in a pack that is not distrusted.
+    pub fn relies_on(&self, id: &ChunkId) -> bool {
+        self.get(id).is_some_and(|place| !self.is_distrusted(place.pack))
+    }
+
     fn is_distrusted(&self, pack: u32) -> bool {
         let of_kind = |kind| self.pack(pack).is_some_and(|pack| pack.kind == kind);
         self.distrusted.is_some_and(|(kind, first)| pack < first && of_kind(kind))

@@ -176,7 +176,7 @@ impl Writer {
 
     /// True if the chunk is stored, or being stored by this run.
     pub fn knows(&self, id: &ChunkId) -> bool {
-        self.index().get(id).is_some()
+        self.index().relies_on(id)
     }
 
     /// Says that the caller stores this chunk. False if somebody else did before.
