@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use super::compare::{self, Kind};
 use super::cursor::Cursor;
-use super::paths::Part;
+use super::paths::{Part, absolute, from_top};
 use crate::format::manifest::{Entry, compare_entries};
 use crate::repo::Result;
 use crate::repo::reader::ChunkReader;
@@ -66,13 +66,14 @@ pub struct Readers<'r> {
     pub new: ChunkReader<'r>,
 }
 
-/// The parts of both sides that belong together: those of the same root. Those of the first side
-/// come first.
+/// The parts of both sides that belong together: those whose tops have the same path on the source, whichever roots they
+/// are of. Those of the first side come first.
 pub fn pairs<'p, 'd>(
     old: &'p [Part<'d>],
     new: &'p [Part<'d>],
 ) -> Vec<(Option<&'p Part<'d>>, Option<&'p Part<'d>>)> {
-    let partner = |part: &Part<'_>, of: &'p [Part<'d>]| of.iter().find(|o| o.root.path == part.root.path);
+    let path = |part: &Part<'_>| absolute(&part.root.path.0, &part.top);
+    let partner = |part: &Part<'_>, of: &'p [Part<'d>]| of.iter().find(|o| path(o) == path(part));
     let mut found: Vec<_> = old.iter().map(|part| (Some(part), partner(part, new))).collect();
     found.extend(new.iter().filter(|part| partner(part, old).is_none()).map(|part| (None, Some(part))));
     found
@@ -96,86 +97,93 @@ pub fn diff(
     for pair in pairs(old, new) {
         match pair {
             (Some(a), Some(b)) => {
-                let root = &a.root.path.0;
-                let mut a = Cursor::new(&mut readers.old, a)?;
-                let mut b = Cursor::new(&mut readers.new, b)?;
-                both(root, &mut a, &mut b, &mut found)?;
+                let mut a = Side::new(&mut readers.old, a)?;
+                let mut b = Side::new(&mut readers.new, b)?;
+                both(&mut a, &mut b, &mut found)?;
             }
-            (Some(a), None) => {
-                let mut cursor = Cursor::new(&mut readers.old, a)?;
-                rest(&a.root.path.0, &mut cursor, Kind::Removed, &mut found)?;
-            }
-            (None, Some(b)) => {
-                let mut cursor = Cursor::new(&mut readers.new, b)?;
-                rest(&b.root.path.0, &mut cursor, Kind::Added, &mut found)?;
-            }
+            (Some(a), None) => Side::new(&mut readers.old, a)?.rest(Kind::Removed, &mut found)?,
+            (None, Some(b)) => Side::new(&mut readers.new, b)?.rest(Kind::Added, &mut found)?,
             (None, None) => {}
         }
     }
     Ok(counts)
 }
 
-fn both(
-    root: &[u8],
-    a: &mut Cursor<'_, '_>,
-    b: &mut Cursor<'_, '_>,
-    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
-) -> Result<()> {
+type Found<'f> = &'f mut dyn FnMut(&Change<'_>) -> Result<()>;
+
+// One of two parts that are read in step.
+struct Side<'p, 'a, 'r> {
+    part: &'p Part<'p>,
+    cursor: Cursor<'a, 'r>,
+}
+
+impl<'p, 'a, 'r> Side<'p, 'a, 'r> {
+    fn new(chunks: &'a mut ChunkReader<'r>, part: &'p Part<'p>) -> Result<Self> {
+        Ok(Self { part, cursor: Cursor::new(chunks, part)? })
+    }
+
+    // The path that comes next, relative to the top of the part.
+    fn path(&self) -> Option<&[u8]> {
+        self.cursor.path().map(|path| from_top(path, &self.part.top).unwrap_or(path))
+    }
+
+    fn one(&mut self, kind: Kind, found: Found<'_>) -> Result<()> {
+        let path = self.cursor.path().unwrap_or_default();
+        found(&Change { kind, root: &self.part.root.path.0, path, what: Vec::new() })?;
+        self.cursor.pass()
+    }
+
+    fn rest(&mut self, kind: Kind, found: Found<'_>) -> Result<()> {
+        while self.cursor.path().is_some() {
+            self.one(kind, found)?;
+        }
+        Ok(())
+    }
+}
+
+fn both(a: &mut Side<'_, '_, '_>, b: &mut Side<'_, '_, '_>, found: Found<'_>) -> Result<()> {
+    // only then do equal lines mean the same
+    let same_root = a.part.top == b.part.top;
     while let (Some(x), Some(y)) = (a.path(), b.path()) {
         match compare_entries(x, y) {
-            Ordering::Less => one(root, a, Kind::Removed, found)?,
-            Ordering::Greater => one(root, b, Kind::Added, found)?,
-            Ordering::Equal if a.chunk().is_some() && a.chunk() == b.chunk() => {
-                a.skip_chunk()?;
-                b.skip_chunk()?;
+            Ordering::Less => a.one(Kind::Removed, found)?,
+            Ordering::Greater => b.one(Kind::Added, found)?,
+            Ordering::Equal
+                if same_root && a.cursor.chunk().is_some() && a.cursor.chunk() == b.cursor.chunk() =>
+            {
+                a.cursor.skip_chunk()?;
+                b.cursor.skip_chunk()?;
             }
             Ordering::Equal => {
-                same_path(root, a, b, found)?;
-                a.pass()?;
-                b.pass()?;
+                same_path(a, b, found)?;
+                a.cursor.pass()?;
+                b.cursor.pass()?;
             }
         }
     }
-    rest(root, a, Kind::Removed, found)?;
-    rest(root, b, Kind::Added, found)
+    a.rest(Kind::Removed, found)?;
+    b.rest(Kind::Added, found)
 }
 
-fn same_path(
-    root: &[u8],
-    a: &mut Cursor<'_, '_>,
-    b: &mut Cursor<'_, '_>,
-    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
-) -> Result<()> {
-    let (old, new) = (a.line()?, b.line()?);
+fn same_path(a: &mut Side<'_, '_, '_>, b: &mut Side<'_, '_, '_>, found: Found<'_>) -> Result<()> {
+    let (root, tops) = (&a.part.root.path.0, (&a.part.top[..], &b.part.top[..]));
+    let (old, new) = (a.cursor.line()?, b.cursor.line()?);
     if compare::same_lines(old, new) {
         return Ok(());
     }
-    let (before, after) = (Entry::read_line(old)?, Entry::read_line(new)?);
+    let (before, mut after) = (Entry::read_line(old)?, Entry::read_line(new)?);
+    if tops.0 != tops.1 {
+        let first = |entry: &Entry, top| {
+            entry.hardlink.as_deref().map(|first| from_top(first, top).map(<[u8]>::to_vec))
+        };
+        let firsts = (first(&before, tops.0), first(&after, tops.1));
+        // roots of which one holds more than the other may have different first names of the same inode
+        if firsts.0 == firsts.1 || matches!(firsts, (Some(None), _) | (_, Some(None))) {
+            after.hardlink.clone_from(&before.hardlink);
+        }
+    }
     match compare::entries(&before, &after) {
         Some((kind, what)) => found(&Change { kind, root, path: &before.path, what }),
         None => Ok(()),
     }
-}
-
-fn one(
-    root: &[u8],
-    cursor: &mut Cursor<'_, '_>,
-    kind: Kind,
-    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
-) -> Result<()> {
-    let path = cursor.path().unwrap_or_default();
-    found(&Change { kind, root, path, what: Vec::new() })?;
-    cursor.pass()
-}
-
-fn rest(
-    root: &[u8],
-    cursor: &mut Cursor<'_, '_>,
-    kind: Kind,
-    found: &mut dyn FnMut(&Change<'_>) -> Result<()>,
-) -> Result<()> {
-    while cursor.path().is_some() {
-        one(root, cursor, kind, found)?;
-    }
-    Ok(())
 }

@@ -70,6 +70,20 @@ pub fn parts<'d>(document: &'d Document, path: Option<&Name>) -> Result<Vec<Part
     if found.is_empty() { Err(outside()) } else { Ok(found) }
 }
 
+/// The path as it stands in a snapshot: without `.`, `..` and empty components. A relative one stays as it is.
+pub fn normal(path: &Name) -> Name {
+    match path.0.starts_with(b"/") {
+        true => Name([b"/", &plain(&path.0)[..]].concat()),
+        false => path.clone(),
+    }
+}
+
+/// True if the part is what lies at this path, and not what lies below it.
+pub fn is_at(part: &Part<'_>, path: &Name) -> bool {
+    let at = absolute(&part.root.path.0, &part.top);
+    !path.0.starts_with(b"/") || plain(&at) == plain(&path.0)
+}
+
 // The components joined by `/`, without `.`, `..`, and empty ones; empty for `/`.
 fn plain(path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -95,6 +109,15 @@ fn strip(path: &[u8], dir: &[u8]) -> Option<Vec<u8>> {
 
 fn relative(top: &[u8]) -> Vec<u8> {
     if top.is_empty() { ROOT.to_vec() } else { top.to_vec() }
+}
+
+/// A path of the same root relative to `top`; `None` if it does not lie there.
+pub fn from_top<'p>(path: &'p [u8], top: &[u8]) -> Option<&'p [u8]> {
+    match top {
+        ROOT => Some(path),
+        top if path == top => Some(ROOT),
+        top => path.strip_prefix(top)?.strip_prefix(b"/"),
+    }
 }
 
 /// Writes the path that an entry had on the source host.
@@ -175,6 +198,18 @@ mod tests {
     fn a_path_above_roots_takes_all_below_it() {
         check(&["/srv/app", "/srv/web", "/etc"], "/srv", &[("/srv/app", "."), ("/srv/web", ".")]);
         check(&["/srv/app", "/etc"], "/", &[("/srv/app", "."), ("/etc", ".")]);
+    }
+
+    #[test]
+    fn a_path_above_a_root_is_not_the_root() {
+        let document = document(&["/srv/app"]);
+        for (path, is_it) in [("/srv/app/", true), ("/srv", false), ("/srv/x/../app/a", true), ("a", true)] {
+            let path = Name::from(path);
+            assert_eq!(is_at(&parts(&document, Some(&path)).unwrap()[0], &path), is_it, "{path}");
+        }
+        for (path, normal_one) in [("/srv//a/./b/../c/", "/srv/a/c"), ("//", "/"), ("a/../b", "a/../b")] {
+            assert_eq!(normal(&Name::from(path)), Name::from(normal_one));
+        }
     }
 
     #[test]

@@ -136,6 +136,39 @@ fn diff_with_the_living_tree_reads_what_lstat_cannot_tell() {
     check!(env, env.ok(["diff", "latest", "--live", "--content", "-e", "logs/", "-e", "new"]), @"C  [DIR]/tree/a/two  (mtime)");
 }
 
+// Snapshots of `w/app` and of `w`, between which nothing of the first changed.
+fn of_two_roots() -> TestEnv {
+    let env = TestEnv::new();
+    for path in ["app/sub/a", "app/b", "beside"] {
+        env.write(&format!("w/{path}"), path);
+    }
+    fs::hard_link(env.path("w/app/b"), env.path("w/app/sub/other b")).unwrap();
+    fs::hard_link(env.path("w/app/sub/a"), env.path("w/a with a name before")).unwrap();
+    env.ok(["snapshot", &env.arg("w/app")]);
+    env.ok(["snapshot", &env.arg("w")]);
+    env
+}
+
+#[test]
+fn diff_goes_by_the_path_whatever_root_it_is_of() {
+    let env = of_two_roots();
+    let ids = env.json(["snapshots"]);
+    let [app, all] = [0, 1].map(|at| ids["snapshots"][at]["id"].as_str().unwrap().to_owned());
+    let path = env.arg("w/app");
+    let diff = |a: &str, b: &str| env.ok(["diff", &format!("{a}:{path}"), &format!("{b}:{path}")]);
+    assert_eq!(diff(&app, &all), "");
+    assert_eq!(diff(&all, &app), "");
+    env.write("w/app/sub/new", "");
+    env.write("w/app/b", "changed");
+    env.ok(["snapshot", &env.arg("w")]);
+    check!(env, diff(&app, "latest").replace("  (mtime)", ""), @r"
+    C  [DIR]/w/app/b
+    M  [DIR]/w/app/sub
+    +  [DIR]/w/app/sub/new
+    C  [DIR]/w/app/sub/other b
+    ");
+}
+
 #[test]
 fn a_path_has_a_history() {
     let env = changed();
