@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::compare::same_lines;
-use super::paths::{Part, parts};
+use super::compare::{self, same_lines};
+use super::paths::{Part, is_at, parts};
 use super::pattern::Pattern;
 use crate::base::id::{ChunkId, SnapshotId};
 use crate::base::name::Name;
-use crate::format::manifest::{ROOT, compare_entries};
+use crate::format::manifest::{Entry, ROOT, compare_entries, line_path};
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
@@ -64,7 +64,7 @@ impl Answer {
 
 fn extend(versions: &mut Vec<Version>, id: SnapshotId, in_a_row: bool, line: Option<Rc<[u8]>>) {
     let same = |last: &Version| match (&last.line, &line) {
-        (Some(a), Some(b)) => same_lines(a, b),
+        (Some(a), Some(b)) => same_lines(a, b) || same_elsewhere(a, b),
         (None, None) => true,
         _ => false,
     };
@@ -75,6 +75,12 @@ fn extend(versions: &mut Vec<Version>, id: SnapshotId, in_a_row: bool, line: Opt
         }
         _ => versions.push(Version { first: id, last: id, snapshots: 1, line }),
     }
+}
+
+// True for the same entry as another root has it, under another path of the manifest.
+fn same_elsewhere(a: &[u8], b: &[u8]) -> bool {
+    line_path(a) != line_path(b)
+        && matches!((Entry::read_line(a), Entry::read_line(b)), (Ok(a), Ok(b)) if compare::entries(&a, &b).is_none())
 }
 
 /// The versions of one path, host by host, over the snapshots that cover it (given oldest first). One whose manifest is damaged
@@ -89,6 +95,9 @@ pub fn history(chunks: &mut ChunkReader<'_>, snapshots: &[&Snapshot], path: &Nam
         let parts = parts(&snapshot.document, Some(path));
         // a path above roots is nobody's entry
         let Ok([part]) = parts.as_deref() else { continue };
+        if !is_at(part, path) {
+            continue;
+        }
         let line = match find_line(chunks, part) {
             Ok(line) => line,
             Err(error) => {

@@ -7,7 +7,7 @@ use crate::base::Exit;
 use crate::base::name::Name;
 use crate::catalog::content::write_content;
 use crate::catalog::ls::missing;
-use crate::catalog::paths::absolute;
+use crate::catalog::paths::{PathError, absolute, is_at, parts};
 use crate::cli::args::FilterArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
@@ -31,11 +31,15 @@ pub struct CatArgs {
 /// If there is no such file, or it cannot be read whole.
 pub fn run(args: &CatArgs, context: &Context) -> Result<Exit, CommandError> {
     let reading = Reading::with_content(context)?;
-    let (_, parts) = reading.parts(&args.file, &args.filters.filters(context)?)?;
+    let (snapshot, path) = reading.choose(&args.file, &args.filters.filters(context)?)?;
+    let parts = parts(&snapshot.document, path.as_ref())?;
     let [part] = &parts[..] else {
         return Err(CommandError::usage("that is several trees, not a file")
             .next("name one file, as SNAPSHOT:PATH; lifeboat ls lists them"));
     };
+    if let Some(path) = path.filter(|path| !is_at(part, path)) {
+        return Err(PathError::Missing { path }.into());
+    }
     let mut chunks = reading.chunks()?;
     let Some(entry) = find_entry(&mut chunks, &part.root.manifest, &part.top)? else {
         return Err(missing(part).into());

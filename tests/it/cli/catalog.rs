@@ -170,6 +170,24 @@ fn diff_goes_by_the_path_whatever_root_it_is_of() {
 }
 
 #[test]
+fn a_path_above_a_root_is_not_the_root() {
+    let env = of_two_roots();
+    let history = |path: &str| env.json(["history", &env.arg(path)])["hosts"][0].clone();
+    let above = history("w");
+    assert_eq!(above["path"], env.arg("w"));
+    assert_eq!(above["versions"].as_array().unwrap().len(), 1, "{above}");
+    assert_eq!(above["versions"][0]["snapshots"], 1, "{above}");
+    let both = history("w/app/b");
+    assert_eq!(both["path"], env.arg("w/app/b"));
+    assert_eq!(both["versions"].as_array().unwrap().len(), 1, "{both}");
+    env.ok(["snapshot", &env.arg("w/beside"), "--tag", "file"]);
+    assert_eq!(env.ok(["cat", &format!("@file:{}", env.arg("w/./beside"))]), "beside");
+    let run = env.run(["cat", &format!("@file:{}", env.arg("w"))]);
+    assert!(run.code == 1 && run.stdout.is_empty(), "{}", run.stdout);
+    assert!(run.stderr.contains("is not in the snapshot"), "{}", run.stderr);
+}
+
+#[test]
 fn a_path_has_a_history() {
     let env = changed();
     env.snapshot(&["--host", "web"]);
