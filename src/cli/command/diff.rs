@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
@@ -12,16 +13,19 @@ use crate::base::size;
 use crate::catalog::diff::{Change, Counts, Readers, diff};
 use crate::catalog::list::source;
 use crate::catalog::live::{self, diff_live};
-use crate::catalog::ls::output;
-use crate::catalog::paths::{absolute, parts, write_absolute};
+use crate::catalog::ls::{missing, output};
+use crate::catalog::paths::{Part, absolute, parts, write_absolute};
 use crate::catalog::select::Filters;
 use crate::cli::args::{ExcludeArgs, FilterArgs};
 use crate::cli::context::{self, Context, Out};
 use crate::cli::entry::write_path;
 use crate::cli::error::CommandError;
 use crate::cli::reading::Reading;
+use crate::format::manifest::ROOT;
 use crate::repo::Result as RepoResult;
 use crate::repo::documents::Snapshot;
+use crate::repo::manifest_reader::find_entry;
+use crate::repo::reader::ChunkReader;
 use crate::snapshot::trusted_before;
 use crate::sys::host::worker_count;
 
@@ -107,7 +111,31 @@ fn two(
         (old, new) => (old.unwrap_or_default(), new.unwrap_or_default()),
     };
     let mut readers = Readers { old: reading.chunks()?, new: reading.chunks()? };
+    let has_entry = has_entry(&mut readers.old, &olds)? || has_entry(&mut readers.new, &news)?;
+    if !has_entry && let Some(part) = olds.first().or(news.first()) {
+        return Err(missing(part).into());
+    }
     Ok(diff(&mut readers, &olds, &news, &mut |change| printer.change(change))?)
+}
+
+// True if any of the parts has something at its top.
+fn has_entry(chunks: &mut ChunkReader<'_>, parts: &[Part<'_>]) -> Result<bool, CommandError> {
+    for part in parts {
+        if part.top == ROOT || find_entry(chunks, &part.root.manifest, &part.top)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+// The same of the living tree. What cannot be looked at may be there.
+fn is_there(part: &Part<'_>) -> bool {
+    let path = Name(absolute(&part.root.path.0, &part.top));
+    !matches!(Path::new(path.as_os_str()).symlink_metadata(), Err(e) if is_absent(&e))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn before<'s>(snapshot: &'s Snapshot, all: &'s [Snapshot]) -> Result<&'s Snapshot, CommandError> {
@@ -137,6 +165,12 @@ fn live(
     };
     let parts = parts(&snapshot.document, path.as_ref())?;
     let mut chunks = reading.chunks()?;
+    if !parts.iter().any(is_there)
+        && !has_entry(&mut chunks, &parts)?
+        && let Some(part) = parts.first()
+    {
+        return Err(missing(part).into());
+    }
     let options = live::Options {
         excludes: args.excludes.options(),
         one_file_system: args.one_file_system,

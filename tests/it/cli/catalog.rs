@@ -188,6 +188,30 @@ fn a_path_above_a_root_is_not_the_root() {
 }
 
 #[test]
+fn diff_refuses_a_path_that_is_nowhere() {
+    let env = changed();
+    let path = |name: &str| env.arg(&format!("tree/{name}"));
+    let (nope, gone, new) = (path("nope"), path("gone"), path("new"));
+    for args in [
+        &["diff", "latest", "--live", &nope][..],
+        &["diff", &format!("latest:{nope}"), "--live"],
+        &["diff", "@before:nope", "latest"],
+        &["diff", &format!("latest:{nope}")],
+    ] {
+        let run = env.run(args);
+        assert_eq!(run.code, 1, "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains("tree/nope is not in the snapshot"), "{args:?}: {}", run.stderr);
+    }
+    // on one side is enough
+    assert!(env.ok(["diff", &format!("@before:{gone}"), "latest"]).starts_with("-  "));
+    assert!(env.ok(["diff", &format!("@before:{new}"), "latest"]).starts_with("+  "));
+    env.write("tree/later", "");
+    assert!(env.ok(["diff", "latest", "--live", &path("later")]).starts_with("+  "));
+    fs::remove_file(&new).unwrap();
+    assert!(env.ok(["diff", "latest", "--live", &new]).starts_with("-  "));
+}
+
+#[test]
 fn a_path_has_a_history() {
     let env = changed();
     env.snapshot(&["--host", "web"]);
