@@ -153,10 +153,10 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     Ok(exit(&report, args.strict))
 }
 
-// A relative path counts from where it does for everybody who looks into a snapshot.
+// A path means what it means to everybody who looks into a snapshot.
 fn whole(path: Name, document: &Document) -> Result<Name, CommandError> {
     if path.0.starts_with(b"/") {
-        return Ok(path);
+        return Ok(paths::normal(&path));
     }
     let found = parts(document, Some(&path))?;
     Ok(found.first().map_or(path, |part| Name(paths::absolute(&part.root.path.0, &part.top))))

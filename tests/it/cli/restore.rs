@@ -353,6 +353,12 @@ fn a_relative_path_is_the_same_to_restore_as_to_ls_and_cat() {
         assert!(env.path("out").join(found).exists(), "{what}");
         fs::remove_dir_all(env.path("out")).unwrap();
     }
+    let tree = env.arg("tree");
+    for path in ["//a/./one", "/x/../a//", "/a/../b.conf", "/"] {
+        let (what, target) = (format!("latest:/{tree}{path}"), env.arg("out"));
+        env.ok(["restore", &what, "-t", &target]);
+        fs::remove_dir_all(&target).unwrap();
+    }
     env.ok(["snapshot", &env.arg("tree/a"), &env.arg("tree/b.conf")]);
     for command in [&["ls", "latest:one"][..], &["restore", "latest:one", "-t", "out"]] {
         let run = env.run(command);
