@@ -77,6 +77,34 @@ impl Powers {
         Some((uid, gid))
     }
 
+    /// Counts what a new file or directory would lose for want of rights. Whether the file system takes its attributes and
+    /// times only a run itself can tell.
+    pub fn imagine(&self, entry: &Entry, names: &mut Names, collector: &Collector<'_>) {
+        let owner = self.owner_of(entry, names);
+        let is_owned = owner.is_some_and(|owner| self.may_give_to(owner));
+        if owner.is_some() && !is_owned {
+            collector.loss(Loss::Owner);
+        }
+        let capability = entry.xattrs.iter().any(|(name, _)| name.0 == CAPABILITY);
+        if !is_owned && (capability || entry.stat.mode & 0o6000 != 0) {
+            collector.loss(Loss::Privilege);
+        }
+        if !self.flags && !entry.flags.is_empty() {
+            collector.loss(Loss::Flags);
+        }
+    }
+
+    fn may_give_to(&self, (uid, gid): (u32, u32)) -> bool {
+        if uid == u32::MAX || gid == u32::MAX {
+            return false;
+        }
+        let in_group = || {
+            let groups = rustix::process::getgroups().unwrap_or_default();
+            gid == self.gid || groups.iter().any(|group| group.as_raw() == gid)
+        };
+        self.uid == 0 || uid == self.uid && in_group()
+    }
+
     /// The mode with which a new directory can be made: what its owner needs to fill it, and for others what they will have.
     pub fn first_directory_mode(&self, entry: Option<&Entry>) -> Mode {
         let others = entry.map_or(0, |entry| self.first_mode(entry).as_raw_mode() & 0o077);

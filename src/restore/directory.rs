@@ -95,6 +95,20 @@ impl<'o> Directory<'o> {
         Ok(Arc::new(Self { fd, _parent: Some(Arc::clone(self)), path, entry, fresh, shared }))
     }
 
+    /// For a dry run: the directory at a name, or if nothing is there one that would be made.
+    ///
+    /// # Errors
+    /// If something else is there, or it cannot be opened.
+    pub fn look(self: &Arc<Self>, name: &[u8], path: Vec<u8>) -> io::Result<Arc<Self>> {
+        let Ok(above) = self.fd() else { return Ok(self.imagined(path)) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(above, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self::existing(Arc::new(fd), Some(Arc::clone(self)), path, None, self.shared)),
+            Err(Errno::NOENT) => Ok(self.imagined(path)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// The target of a dry run that is not there.
     pub fn nowhere(shared: &'o Shared<'o>) -> Arc<Self> {
         shared.open.fetch_add(1, Ordering::Relaxed);

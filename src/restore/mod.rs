@@ -12,6 +12,7 @@ mod attributes;
 mod batch;
 mod directory;
 mod gap;
+mod imagine;
 mod links;
 mod live;
 mod living;

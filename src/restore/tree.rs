@@ -33,6 +33,7 @@ use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::ManifestReader;
 use crate::repo::reader::ChunkReader;
 use crate::repo::{ChunkIndex, Repo, RepoError};
+use crate::sys::names::Names;
 use crate::tree::walk::join;
 
 /// Links that may wait for the files they lead to.
@@ -76,6 +77,8 @@ pub struct Run<'o, 'j> {
     pub(super) lost: Cell<bool>,
     // by the path in the manifest's root, of the first name of an inode that is restored
     pub(super) leaders: HashMap<Vec<u8>, Leader>,
+    // of a dry run
+    pub(super) names: Names,
 }
 
 /// Opens or makes the target and restores all placements into it.
@@ -132,6 +135,7 @@ pub fn run(
             links: Vec::new(),
             lost: Cell::new(false),
             leaders: HashMap::new(),
+            names: Names::default(),
         };
         let done = run.all(chunks, snapshot, placements);
         let finished = run.finish(done.is_ok());
@@ -310,6 +314,9 @@ impl<'o> Run<'o, '_> {
     fn put_dir(&mut self, stack: &mut Stack<'o>, dir: &Arc<Directory<'o>>, name: Vec<u8>, entry: Entry) {
         let path = entry.path.clone();
         self.shared.collector.report().directories += 1;
+        if self.options.dry_run {
+            self.imagine_attributes(&entry);
+        }
         if path == ROOT {
             // the top of a placement is there already: it only gets its attributes
             let top = dir.with_entry(entry);
@@ -332,14 +339,7 @@ impl<'o> Run<'o, '_> {
         replace: bool,
     ) -> Result<(), RestoreError> {
         if self.options.dry_run {
-            let mut report = self.shared.collector.report();
-            match entry.stat.kind {
-                Type::File => {
-                    report.files += 1;
-                    report.bytes += entry.stat.size;
-                }
-                _ => report.others += 1,
-            }
+            self.imagine(&path, &entry);
             return Ok(());
         }
         if entry.stat.links > 1 || entry.hardlink.is_some() {
@@ -476,7 +476,11 @@ impl<'o> Run<'o, '_> {
             crate::format::manifest::check_path(name)
                 .map_err(|why| RestoreError::Target { target: Name(prefix.to_vec()), why: why.to_owned() })?;
             path = if path.is_empty() { name.to_vec() } else { join(&path, name) };
-            let made = dir.make(name, path.clone(), None).map_err(|e| not_made(e, &path))?;
+            let made = match self.options.dry_run {
+                true => dir.look(name, path.clone()),
+                false => dir.make(name, path.clone(), None),
+            };
+            let made = made.map_err(|e| not_made(e, &path))?;
             if made.fresh {
                 self.made.push((Arc::clone(&dir), name.to_vec()));
             }

@@ -456,7 +456,8 @@ impl<'o> Workers<'o> {
         Ok(true)
     }
 
-    fn leaves_out(&self, entry: &Entry) -> bool {
+    /// True for what is not made here, which is counted.
+    pub(super) fn leaves_out(&self, entry: &Entry) -> bool {
         let loss = match entry.stat.kind {
             Type::Socket => Loss::Socket,
             Type::Char | Type::Block if !self.devices => Loss::Device,

@@ -65,7 +65,7 @@ pub struct RestoreArgs {
     /// Let --delete remove more than half of what is there
     #[arg(long, requires = "delete")]
     delete_most: bool,
-    /// Write nothing; say how much would be
+    /// Write nothing; say how much would be, and what would be lost, as far as can be known
     #[arg(long)]
     dry_run: bool,
     /// How owners are restored; mine leaves out setuid and capabilities too

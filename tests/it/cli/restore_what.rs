@@ -99,3 +99,65 @@ fn in_place_what_an_absolute_pattern_leaves_out_stays_as_it_is() {
     let run = env.run(["restore", &format!("latest:{app}"), "-t", &app, "--in-place", "-i", "/nosuch"]);
     assert!(run.code == 1 && run.stderr.contains("nothing in the snapshot is selected"), "{}", run.stderr);
 }
+
+// The counts of a restore, by its own word.
+fn counts(env: &TestEnv, args: &[&str], code: i32) -> serde_json::Value {
+    let run = env.run([&["restore", "--json"], args].concat());
+    assert_eq!(run.code, code, "{args:?}: {}", run.stderr);
+    let mut counts: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    for key in ["seconds", "dry_run", "target"] {
+        counts.as_object_mut().unwrap().remove(key);
+    }
+    counts
+}
+
+#[test]
+fn a_dry_run_counts_what_a_run_does() {
+    let env = TestEnv::new();
+    env.write("w/app/one", vec![7; 90_000]);
+    for n in 0..9 {
+        fs::hard_link(env.path("w/app/one"), env.path(&format!("w/app/two {n}"))).unwrap();
+    }
+    env.write("w/app/other", "x");
+    std::os::unix::fs::symlink("one", env.path("w/app/link")).unwrap();
+    let _listens = std::os::unix::net::UnixListener::bind(env.path("w/app/socket")).unwrap();
+    let null = rustix::fs::makedev(1, 3);
+    let (character, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::from_raw_mode(0o600));
+    let has_device =
+        rustix::fs::mknodat(rustix::fs::CWD, env.path("w/app/null"), character, mode, null).is_ok();
+    let code = if has_device { 3 } else { 0 };
+    let app = env.arg("w/app");
+    env.ok(["snapshot", &app]);
+    let what = format!("latest:{app}");
+    let same = |args: &[&str], code| {
+        let told = counts(&env, &[args, &["--dry-run"]].concat(), code);
+        let done = counts(&env, args, code);
+        assert_eq!(told, done, "{args:?}");
+        done
+    };
+    for (what, target) in [(&*what, "out"), ("latest", "whole")] {
+        let target = env.arg(target);
+        let done = same(&[what, "-t", &target], code);
+        assert_eq!(
+            (&done["files"], &done["bytes"], &done["others"]),
+            (&2.into(), &90_001.into(), &10.into())
+        );
+        let losses = done["losses"].as_object().unwrap();
+        assert_eq!(losses.get("device-not-restored").is_some(), has_device, "{done}");
+        assert_eq!(losses["socket-not-restored"], 1, "{done}");
+        // one name is missing, and one is a file of its own
+        let below = if what == "latest" { app.trim_start_matches('/') } else { "" };
+        let top = std::path::Path::new(&target).join(below);
+        fs::remove_file(top.join("two 3")).unwrap();
+        fs::remove_file(top.join("two 4")).unwrap();
+        fs::copy(top.join("one"), top.join("two 4")).unwrap();
+        let done = same(&[what, "-t", &target, "--in-place"], code);
+        assert_eq!((&done["files"], &done["others"]), (&0.into(), &2.into()), "{done}");
+    }
+    // a dry run removes nothing either, where nothing is selected
+    fs::create_dir_all(env.path("empty").join(app.trim_start_matches('/'))).unwrap();
+    let run =
+        env.run(["restore", "latest", "-t", &env.arg("empty"), "-i", "nosuch", "--in-place", "--dry-run"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(env.path("empty").join(app.trim_start_matches('/')).exists());
+}
