@@ -16,6 +16,8 @@ use crate::sys::host::random_hex;
 pub const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
 /// The program that needs nothing but Python and zstd, put into every repository.
 pub const RECOVER_PY: &[u8] = include_bytes!("recover.py");
+/// Those that earlier versions put into repositories, which are as good where they are.
+pub const EARLIER_RECOVER_PY: &[u8] = include_bytes!("earlier/recover_1.py");
 
 /// Makes a repository in an empty store, with one writer.
 ///

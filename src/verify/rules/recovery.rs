@@ -1,12 +1,13 @@
 //! What a person needs who has no Lifeboat must be in every repository.
 
-use crate::repo::open::{RECOVER_MD, RECOVER_PY};
+use crate::repo::open::{EARLIER_RECOVER_PY, RECOVER_MD, RECOVER_PY};
 use crate::repo::{Repo, Result};
 use crate::store::{Key, StoreError};
 use crate::verify::Problem;
 
 /// The files, with the versions of their content that a Lifeboat has written.
-pub const FILES: [(&str, &[&[u8]]); 2] = [("RECOVER.md", &[RECOVER_MD]), ("recover.py", &[RECOVER_PY])];
+pub const FILES: [(&str, &[&[u8]]); 2] =
+    [("RECOVER.md", &[RECOVER_MD]), ("recover.py", &[RECOVER_PY, EARLIER_RECOVER_PY])];
 
 /// Looks whether they are there and as they were written.
 pub fn check(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {

@@ -116,7 +116,8 @@ fn damage_has_its_status() {
     }
     let run = env.run(["ls", "latest"]);
     assert_eq!(run.code, 40, "{}", run.stderr);
-    assert!(run.stderr.contains("next: lifeboat verify"), "{}", run.stderr);
+    assert!(run.stderr.contains("6 entries are missing"), "{}", run.stderr);
+    assert!(run.stderr.contains("lifeboat verify says what is damaged"), "{}", run.stderr);
 }
 
 fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
