@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use sha2::{Digest as _, Sha256};
 
 use super::Facts;
+use super::examine::{facts, facts_of_copy};
 use super::locks::{self, Copying};
 use crate::base::name::Name;
 
@@ -32,8 +32,6 @@ pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 /// A database has at least this many bytes, and a multiple of them: the smallest page.
 pub const PAGE: u64 = 512;
-/// Rows are counted in at most so many tables of one database.
-pub const MAX_TABLES: usize = 256;
 /// So long a writer that holds the database alone is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 /// How often it is asked whether the writer has gone.
@@ -60,6 +58,9 @@ pub enum SqliteError {
     /// It could not be opened, read or locked in time.
     #[error("{0}")]
     Busy(String),
+    /// SQLite does not understand it without what its application adds: a collation, a function.
+    #[error("{0}")]
+    Foreign(String),
     /// There is no place for a copy.
     #[error("no copy of it can be made in {}: {source}", place.shown())]
     NoPlace {
@@ -82,9 +83,16 @@ impl From<rusqlite::Error> for SqliteError {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Unsound(error.to_string()),
             Some(ErrorCode::OperationInterrupted) => Self::Interrupted,
+            Some(ErrorCode::DiskFull) => Self::Io(io::ErrorKind::StorageFull.into()),
+            _ if is_plain(&error) => Self::Foreign(error.to_string()),
             _ => Self::Busy(error.to_string()),
         }
     }
+}
+
+// SQLITE_ERROR, with whatever detail: the statement makes no sense to it.
+fn is_plain(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == rusqlite::ffi::SQLITE_ERROR)
 }
 
 /// A whole copy of a database.
@@ -138,29 +146,24 @@ pub fn path_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// True if the file is a database that SQLite opens. Changes nothing.
-pub fn opens(path: &Path) -> bool {
-    let schema =
-        |db: Connection| db.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0));
-    open(path).is_ok_and(|db| schema(db).is_ok())
-}
-
 /// Copies a live database, whoever writes to it meanwhile, to a file without a name in `scratch`.
 /// The writers of a write-ahead log are never held up.
 ///
 /// # Errors
 /// If it is no sound database, could not be locked for ten seconds, or there is no room.
 pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result<Copy, SqliteError> {
-    let place = tempfile::Builder::new()
-        .prefix("lifeboat-sqlite-")
-        .tempdir_in(scratch)
-        .map_err(|source| SqliteError::NoPlace { place: Name::from(scratch.as_os_str()), source })?;
+    let no_place = |source| SqliteError::NoPlace { place: Name::from(scratch.as_os_str()), source };
+    let place = tempfile::Builder::new().prefix("lifeboat-sqlite-").tempdir_in(scratch).map_err(no_place)?;
     for attempt in 0..TRIES {
         let to = place.path().join(attempt.to_string());
         let (before, way) = (state(path)?, way(path)?);
         let copying = Copying::of((before.0, before.1));
         let copied = copy_once(path, way, &to, interrupted);
         drop(copying);
+        let copied = copied.map_err(|error| match error {
+            SqliteError::Io(source) if has_no_room(&source) => no_place(source),
+            other => other,
+        });
         let Some((facts, exact)) = copied? else { continue };
         let (after, is_alone) = (state(path)?, !beside(path, b"-wal"));
         // another file may have been put in its place, without SQLite's locks
@@ -174,6 +177,12 @@ pub fn copy(path: &Path, scratch: &Path, interrupted: Interrupted<'_>) -> Result
     }
     let why = "it was opened and closed, or replaced, each time it was copied";
     Err(SqliteError::Busy(why.to_owned()))
+}
+
+// Nothing is written but the copy.
+fn has_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 // What it holds, and whether its bytes are the file's; `None` if somebody wrote to it who does not honour SQLite's lock.
@@ -200,7 +209,7 @@ fn copy_once(
         return Ok(None);
     }
     let copy = open_in_way(to, Way::Alone)?;
-    Ok(Some((until(interrupted, &copy, || facts(&copy))?, true)))
+    Ok(Some((until(interrupted, &copy, || facts_of_copy(&copy))?, true)))
 }
 
 // True if what was written last may not be in the database's own file. Asked inside a read transaction.
@@ -235,7 +244,7 @@ fn back_up(source: &Connection, to: &Path, interrupted: Interrupted<'_>) -> Resu
         }
     }
     drop(backup);
-    let facts = until(interrupted, &copy, || facts(&copy))?;
+    let facts = until(interrupted, &copy, || facts_of_copy(&copy))?;
     copy.close().map_err(|(_, e)| e)?;
     Ok(facts)
 }
@@ -246,36 +255,9 @@ fn state(path: &Path) -> io::Result<(u64, u64, u64, i64, i64, i64, i64)> {
     Ok((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
 }
 
-/// What an existing database holds.
-///
-/// # Errors
-/// If it cannot be opened or read.
-pub fn look(path: &Path) -> Result<Facts, SqliteError> {
-    facts(&open(path)?)
-}
-
-/// What is wrong with a database by its own checks (`integrity_check`, `foreign_key_check`), each in a sentence,
-/// at most 20, none if it is sound; and then what it holds. For a copy that nobody else touches: where nothing lies beside
-/// it, it is read without locks, and neither the file nor its directory is changed in any way.
-///
-/// # Errors
-/// If it cannot be opened or read, or somebody wants an end.
-pub fn examine(path: &Path, interrupted: Interrupted<'_>) -> Result<(Vec<String>, Facts), SqliteError> {
-    let db = open_in_way(path, if is_alone(path) { Way::Alone } else { way(path)? })?;
-    // Each row is looked up in each index, all over the file: with the usual 2 MiB the pages are read 27 times over. With
-    // these the check of a database of 190 MB takes 1.7 s of the processor instead of 2.4. PRAGMA mmap_size would make it
-    // 1.6, and an error of the disk, which a drill is to find and tell, would kill this process.
-    db.execute_batch("PRAGMA cache_size=-32768")?;
-    until(interrupted, &db, || {
-        let found = unsound(&db)?;
-        let facts = if found.is_empty() { facts(&db)? } else { Facts::default() };
-        Ok((found, facts))
-    })
-}
-
 // Has SQLite give up what it does, however long that would take, soon after somebody wants an end. It gives up nothing that
 // is begun later: so it is told again and again.
-fn until<T>(
+pub(super) fn until<T>(
     interrupted: Interrupted<'_>,
     db: &Connection,
     work: impl FnOnce() -> Result<T, SqliteError>,
@@ -299,25 +281,6 @@ fn until<T>(
 /// True if nothing lies beside the database that belongs to it: no log, no journal.
 pub fn is_alone(path: &Path) -> bool {
     SIDE_FILES.iter().all(|suffix| !beside(path, suffix))
-}
-
-fn unsound(db: &Connection) -> Result<Vec<String>, SqliteError> {
-    let mut found: Vec<String> = {
-        let mut statement = db.prepare("PRAGMA integrity_check(20)")?;
-        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-        rows.collect::<Result<_, _>>()?
-    };
-    found.retain(|line| line != "ok");
-    let mut statement = db.prepare("PRAGMA foreign_key_check")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        if found.len() >= 20 {
-            break;
-        }
-        let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
-        found.push(format!("a row of {table} refers to a row of {parent} that is not there"));
-    }
-    Ok(found)
 }
 
 /// Removes the newer half of the rows of every table, as if the database were an old one. Triggers of the schema do not
@@ -349,7 +312,7 @@ pub fn age(path: &Path) -> Result<u64, SqliteError> {
 
 /// How a database is opened, so that nothing beside it is made or removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// As its users do, with their locks.
     Shared,
     /// Without locks: it expects a write-ahead log and has none, so nobody has it open. Opening it with locks would
@@ -357,7 +320,7 @@ enum Way {
     Alone,
 }
 
-fn way(path: &Path) -> Result<Way, SqliteError> {
+pub(super) fn way(path: &Path) -> Result<Way, SqliteError> {
     let mut header = [0; 20];
     let file = open_file(path)?;
     let read = file.read_exact_at(&mut header, 0);
@@ -389,11 +352,11 @@ fn wait_for_a_gap(times: i32) -> bool {
     GAP.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX)) < BUSY
 }
 
-fn open(path: &Path) -> Result<Connection, SqliteError> {
+pub(super) fn open(path: &Path) -> Result<Connection, SqliteError> {
     open_in_way(path, way(path)?)
 }
 
-fn open_in_way(path: &Path, way: Way) -> Result<Connection, SqliteError> {
+pub(super) fn open_in_way(path: &Path, way: Way) -> Result<Connection, SqliteError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
@@ -419,39 +382,4 @@ fn uri(path: &Path, way: Way) -> String {
         out.push_str("?immutable=1");
     }
     out
-}
-
-fn facts(db: &Connection) -> Result<Facts, SqliteError> {
-    let mut hash = Sha256::new();
-    let mut facts = Facts::default();
-    let mut tables = Vec::new();
-    {
-        let query =
-            "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name, tbl_name";
-        let mut statement = db.prepare(query)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let parts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
-            for part in &parts {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part.as_bytes());
-            }
-            let [kind, name, _, sql] = parts;
-            if kind == "table" && !name.starts_with("sqlite_") {
-                tables.push((name, sql.to_ascii_uppercase().starts_with("CREATE VIRTUAL")));
-            }
-        }
-    }
-    facts.schema = hex::encode(hash.finalize());
-    facts.user_version = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    for (name, is_virtual) in tables {
-        if is_virtual || facts.tables.len() >= MAX_TABLES {
-            facts.uncounted += 1;
-            continue;
-        }
-        let query = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
-        let rows: Option<i64> = db.query_row(&query, [], |row| row.get(0)).optional()?;
-        facts.tables.insert(name, rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default());
-    }
-    Ok(facts)
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::recorder::{Recorder, Result};
 use crate::base::event::Observer;
 use crate::base::name::Name;
-use crate::database::Facts;
 use crate::database::sqlite::{self, SqliteError};
+use crate::database::{Facts, examine};
 use crate::evidence::Outcome;
 use crate::format::snapshot::Database;
 
@@ -139,13 +139,13 @@ impl Planned<'_> {
         if !about.is_file() || !is_one().unwrap_or(false) {
             return bad("what the snapshot holds there is no SQLite database");
         }
-        match sqlite::examine(&copy, &|| observer.interrupted()) {
+        match examine(&copy, &|| observer.interrupted()) {
             Err(SqliteError::Interrupted) => None,
             Err(error) => bad(&format!("it cannot be read: {error}")),
-            Ok((unsound, _)) => match unsound.first() {
-                Some(first) => bad(&format!("{first} ({} findings)", unsound.len())),
+            Ok(found) => match found.unsound.first() {
+                Some(first) => bad(&format!("{first} ({} findings)", found.unsound.len())),
                 None => Some(Result {
-                    reason: "it is sound; the snapshot does not say what it held".to_owned(),
+                    reason: format!("it is sound; the snapshot does not say what it held{}", found.but()),
                     ..Result::pass()
                 }),
             },
@@ -210,26 +210,28 @@ impl One<'_> {
 // The verdict, and how many rows there are; none if somebody wants an end.
 fn check(database: &Database, copy: &Path, observer: &dyn Observer) -> Option<(Result, u64)> {
     let bad = |why: String| Some((Result::of(Outcome::Fail, why), 0));
-    let (unsound, found) = match sqlite::examine(copy, &|| observer.interrupted()) {
+    let examined = match examine(copy, &|| observer.interrupted()) {
         Ok(found) => found,
         Err(SqliteError::Interrupted) => return None,
         Err(error) => return bad(format!("it cannot be read: {error}")),
     };
-    if let Some(first) = unsound.first() {
-        return bad(format!("{first} ({} findings)", unsound.len()));
+    if let Some(first) = examined.unsound.first() {
+        return bad(format!("{first} ({} findings)", examined.unsound.len()));
     }
+    let found = &examined.facts;
     let recorded = Facts {
         schema: database.schema.clone(),
         user_version: database.user_version,
         tables: database.tables.clone(),
         uncounted: database.uncounted,
     };
-    let differences = recorded.differences(&found);
+    let differences = recorded.differences(found);
     if differences.is_empty() {
         let rows: u64 = found.tables.values().fold(0, |sum, rows| sum.saturating_add(*rows));
         let text = format!(
-            "integrity_check and foreign_key_check found nothing; schema and {rows} rows in {} tables are as recorded",
-            found.tables.len()
+            "integrity_check and foreign_key_check found nothing; schema and {rows} rows in {} tables are as recorded{}",
+            found.tables.len(),
+            examined.but()
         );
         return Some((Result { reason: text, ..Result::pass() }, rows));
     }
@@ -243,7 +245,7 @@ mod tests {
     use crate::base::time::Clock;
 
     fn recorded(path: &Path) -> Database {
-        let Facts { schema, user_version, tables, uncounted } = sqlite::look(path).unwrap();
+        let Facts { schema, user_version, tables, uncounted } = crate::database::look(path).unwrap();
         let (path, kind, at) = (Name::from(path.as_os_str()), "sqlite".to_owned(), Clock::System.now());
         Database { path, kind, at, schema, user_version, tables, uncounted }
     }

@@ -125,7 +125,7 @@ pub struct Statistics {
     pub unchanged_files: u64,
     /// Bytes added to the repository.
     pub stored_bytes: u64,
-    /// Files that never held still.
+    /// Files that never held still, and databases that could not be copied.
     pub torn: u64,
     /// Entries that could not be read and are not in it, or not whole.
     pub skipped: u64,

@@ -153,7 +153,7 @@ fn prove(guard: &mut Guard<'_>, began: Instant) -> Result<(), GuardError> {
         let s = &document.statistics;
         let first = document.problems.first().map(|p| format!("; {}: {}", p.path, shown(p.text.as_bytes())));
         return Err(not_whole(format!(
-            "{} could not be read or are not saved as they should be, and {} changed all the time while they were read{}",
+            "{} could not be read or are not saved as they should be, and {} may be torn{}",
             s.skipped,
             s.torn,
             first.unwrap_or_default()

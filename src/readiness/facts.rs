@@ -85,7 +85,7 @@ pub struct SnapshotFact {
     pub stored_bytes: u64,
     /// Its regular files.
     pub files: u64,
-    /// Entries that could not be read, and files that never held still.
+    /// Entries that could not be read, and files that may be torn.
     pub incomplete: u64,
 }
 

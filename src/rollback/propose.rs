@@ -18,7 +18,7 @@ use crate::catalog::compare::Kind;
 use crate::catalog::diff::{Change, Counts};
 use crate::catalog::live::{self, LiveError, diff_live_but};
 use crate::catalog::paths::{Part, absolute};
-use crate::database::{Facts, sqlite};
+use crate::database::{Facts, look};
 use crate::format::manifest::ROOT;
 use crate::format::snapshot::{Database, Document};
 use crate::repo::load::Condemned;
@@ -242,7 +242,7 @@ fn unsound(
     if !document.holds_its_roots() {
         found.push(obstacle(
             format!(
-                "the snapshot {} is not whole: {} could not be read and {} never held still",
+                "the snapshot {} is not whole: {} could not be read and {} may be torn",
                 id.short(),
                 document.unread(),
                 document.statistics.torn
@@ -391,7 +391,7 @@ fn databases(
         if !Path::new(path.as_os_str()).starts_with(subject.plan.root()) {
             continue;
         }
-        let Ok(live) = sqlite::look(Path::new(path.as_os_str())) else { continue };
+        let Ok(live) = look(Path::new(path.as_os_str())) else { continue };
         let saved = Facts {
             schema: database.schema.clone(),
             user_version: database.user_version,
@@ -420,7 +420,7 @@ pub fn other_schemas(subject: &Subject<'_>, document: &Document) -> Vec<Name> {
     let is_other = |saved: &&Database| {
         let path = Path::new(saved.path.as_os_str());
         path.starts_with(&root)
-            && sqlite::look(path)
+            && look(path)
                 .is_ok_and(|live| saved.schema != live.schema || saved.user_version != live.user_version)
     };
     document.databases.iter().filter(is_other).map(|saved| saved.path.clone()).collect()

@@ -1,6 +1,6 @@
 //! Puts what the walk finds and what the workers return back into the order of the manifest.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use super::pool::{Run, RunDone};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
 use crate::base::id::PackId;
+use crate::database::sqlite::owner_of;
 use crate::format::manifest::{ChunkRef, Entry, List, Stat, Type, line_chunks};
 use crate::format::snapshot::{Database, MAX_DATABASES, MAX_PROBLEMS, SourceProblem, Statistics};
 use crate::repo::manifest_writer::ManifestWriter;
@@ -32,8 +33,8 @@ const RUN_DIRS: usize = 64;
 const RUNS_AHEAD: usize = 8;
 /// Lines that may wait for a run.
 const LINES_AHEAD: usize = 4096;
-/// Further names of files that may wait for their first one, each of which may cost a descriptor.
-const NAMES_AHEAD: usize = 256;
+/// Files that may wait for what becomes of one before them, each of which may cost a descriptor.
+const JOBS_AHEAD: usize = 256;
 
 /// After so long it is looked whether the workers are still there.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -45,12 +46,14 @@ enum Pending {
     File { run: u64, known: bool, several: Option<Inode> },
     /// A further name of an inode whose first one is still being read.
     Name { job: Box<FileJob>, inode: Inode, known: bool },
+    /// What lies beside a database whose entry comes before.
+    Beside { job: Box<FileJob>, compared: Compared },
 }
 
 // How many descriptors may wait with their files: together at most a third of those that this process may have.
 struct Room {
     run_dirs: usize,
-    names_ahead: usize,
+    jobs_ahead: usize,
 }
 
 impl Room {
@@ -59,7 +62,7 @@ impl Room {
             let files = open_files.map_or(most, |files| usize::try_from(files / one_in).unwrap_or(most));
             files.clamp(1, most)
         };
-        Self { run_dirs: part(64, RUN_DIRS), names_ahead: part(16, NAMES_AHEAD) }
+        Self { run_dirs: part(64, RUN_DIRS), jobs_ahead: part(16, JOBS_AHEAD) }
     }
 }
 
@@ -94,8 +97,10 @@ pub struct Assembler<'a, 'w> {
     stopped: &'a AtomicBool,
     /// Inodes with several names.
     pub links: Links,
-    names_waiting: usize,
+    jobs_waiting: usize,
     room: Room,
+    // databases that were read as they lie
+    uncopied: HashSet<Vec<u8>>,
     totals: &'a mut Totals,
 }
 
@@ -232,8 +237,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
             done,
             stopped,
             links: Links::default(),
-            names_waiting: 0,
+            jobs_waiting: 0,
             room: Room::new(host::open_files()),
+            uncopied: HashSet::new(),
             totals,
         }
     }
@@ -321,7 +327,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
                 self.add_line(&entry.path, &line, 0, None)
             }
             Further::Waits => {
-                self.names_waiting += 1;
+                self.jobs_waiting += 1;
                 self.pending.push_back(Pending::Name { job: Box::new(job), inode, known });
                 self.settle(LINES_AHEAD)
             }
@@ -332,6 +338,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
     // The line of a further name, counted.
     fn count_name(&mut self, entry: &Entry, inode: Inode, known: bool) -> Vec<u8> {
         self.links.seen(inode);
+        if entry.hardlink.as_ref().is_some_and(|first| self.uncopied.contains(first)) {
+            self.uncopied.insert(entry.path.clone());
+        }
         let s = &mut self.totals.statistics;
         s.files += 1;
         s.bytes += entry.stat.size;
@@ -340,6 +349,41 @@ impl<'a, 'w> Assembler<'a, 'w> {
         let mut line = Vec::new();
         entry.write_line(&mut line);
         line
+    }
+
+    /// Adds what lies beside a database. It is read only if the database was added before and could not be copied: a copy has
+    /// all that is in it.
+    ///
+    /// # Errors
+    /// If the repository cannot be written.
+    pub fn add_beside(&mut self, job: FileJob, compared: Compared) -> Result<()> {
+        self.jobs_waiting += 1;
+        self.pending.push_back(Pending::Beside { job: Box::new(job), compared });
+        self.settle(LINES_AHEAD)
+    }
+
+    // What became of the database is known by now.
+    fn settle_beside(&mut self, job: FileJob, compared: Compared) -> Result<()> {
+        let is_wanted = owner_of(&job.path).is_some_and(|owner| self.uncopied.contains(owner));
+        if !is_wanted {
+            // the parent has it, and this snapshot has not
+            self.totals.differences += u64::from(compared != Compared::New);
+            return Ok(());
+        }
+        let known = compared != Compared::New;
+        match Inode::of_several(&job.live).filter(|&inode| self.links.knows(inode)) {
+            Some(inode) => self.write_name(job, inode, known),
+            None => self.read_alone(job, known),
+        }
+    }
+
+    // Has a file read whose place is before all that waits.
+    fn read_alone(&mut self, job: FileJob, known: bool) -> Result<()> {
+        // the run that is being gathered has its number: this file gets one of its own
+        self.hand_over()?;
+        let file = self.gather(job, known);
+        self.pending.push_front(file);
+        self.hand_over()
     }
 
     fn hand_over(&mut self) -> Result<()> {
@@ -368,7 +412,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
                 self.arrived(done);
             }
             self.write_ready()?;
-            let few = self.pending.len() <= ahead && self.names_waiting <= self.room.names_ahead;
+            let few = self.pending.len() <= ahead && self.jobs_waiting <= self.room.jobs_ahead;
             if few && self.unfinished < RUNS_AHEAD {
                 return Ok(());
             }
@@ -399,8 +443,12 @@ impl<'a, 'w> Assembler<'a, 'w> {
                     self.manifest.add(&path, &line, copied.as_ref(), self.packs)?;
                 }
                 Pending::Name { job, inode, known } => {
-                    self.names_waiting -= 1;
+                    self.jobs_waiting -= 1;
                     self.write_name(*job, inode, known)?;
+                }
+                Pending::Beside { job, compared } => {
+                    self.jobs_waiting -= 1;
+                    self.settle_beside(*job, compared)?;
                 }
                 Pending::File { run, known, several } => {
                     let Some(files) = self.arrived.get_mut(&run) else {
@@ -427,6 +475,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
             self.totals.problem(self.observer, path, code, text);
         }
         self.totals.statistics.torn += u64::from(file.torn);
+        if file.problem.is_some() && file.database.is_none() {
+            self.uncopied.insert(file.path.clone());
+        }
         if let Some(database) = file.database {
             self.totals.add_database(Database { path: absolute(&self.root, &file.path), ..*database });
         }
@@ -456,11 +507,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
             let line = self.count_name(&entry, inode, known);
             return self.manifest.add(&entry.path, &line, None, self.packs);
         }
-        // the run that is being gathered has its number: this file gets one of its own, and all others wait for it
-        self.hand_over()?;
-        let file = self.gather(job, known);
-        self.pending.push_front(file);
-        self.hand_over()
+        self.read_alone(job, known)
     }
 
     /// Waits for all files and stores the rest of the manifest.

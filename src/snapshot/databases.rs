@@ -2,7 +2,7 @@
 //! whoever writes to it meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -16,10 +16,11 @@ use crate::format::manifest::{Entry, Type};
 use crate::format::snapshot::Database;
 use crate::repo::RepoError;
 use crate::sys::attributes::{Handle, flags, xattrs};
-use crate::sys::host::large_temporary;
+use crate::sys::host::{LARGE_TEMPORARY, large_temporary};
 use crate::tree::live::{LiveStat, open_in};
 use crate::tree::walk::Item;
 
+// With each of these what lies beside the database is saved too, and its content is marked as torn.
 /// The code of a problem: the database could not be locked, so that its file was read as it lay.
 pub const LOCKED: &str = "database-locked";
 /// The code of a problem: no copy of the database could be written or read, so that its file was read as it lay.
@@ -74,21 +75,7 @@ impl<'o> Databases<'o> {
         let copy = match sqlite::copy(&path, &self.scratch, &|| self.observer.interrupted()) {
             Ok(copy) => copy,
             Err(SqliteError::Interrupted) => return Err(RepoError::Interrupted),
-            Err(SqliteError::Unsound(why)) => {
-                return Ok(Some(Err((UNSOUND, format!("it is kept as it lies, for it is damaged: {why}")))));
-            }
-            Err(e @ SqliteError::NoPlace { .. }) => {
-                let why = format!("it may be torn: {e}; TMPDIR names another directory");
-                return Ok(Some(Err((UNCOPIED, why))));
-            }
-            Err(SqliteError::Io(e)) => {
-                let why = format!("it may be torn, since its copy could not be written or read: {e}");
-                return Ok(Some(Err((UNCOPIED, why))));
-            }
-            Err(e) => {
-                let why = format!("it may be torn, since it could not be copied by SQLite: {e}");
-                return Ok(Some(Err((LOCKED, why))));
-            }
+            Err(error) => return Ok(Some(Err(self.problem(error)))),
         };
         let at = self.clock.now();
         let database = Database {
@@ -109,6 +96,33 @@ impl<'o> Databases<'o> {
             Err(ContentError::Source(e)) => Ok(Some(Err((LOCKED, e.to_string())))),
             Err(ContentError::Repo(e)) => Err(e),
         }
+    }
+
+    // Why the file is read as it lies, with what lies beside it.
+    fn problem(&self, error: SqliteError) -> Problem {
+        match error {
+            SqliteError::Unsound(why) => {
+                (UNSOUND, format!("it is kept as it lies, with its log, for it is damaged: {why}"))
+            }
+            e @ SqliteError::NoPlace { .. } => {
+                (UNCOPIED, format!("it may be torn: {e}; {}", way_out(&self.scratch)))
+            }
+            SqliteError::Io(e) => {
+                let why = format!("it may be torn, since its copy could not be written or read: {e}");
+                (UNCOPIED, why)
+            }
+            e => (LOCKED, format!("it may be torn, since it could not be copied by SQLite: {e}")),
+        }
+    }
+}
+
+// TMPDIR counts only where the usual place is closed.
+fn way_out(scratch: &Path) -> String {
+    match scratch == Path::new(LARGE_TEMPORARY) {
+        true => "make room there for as much as the database and its log take".to_owned(),
+        false => format!(
+            "make room there, name another directory by TMPDIR, or let this user write in {LARGE_TEMPORARY}"
+        ),
     }
 }
 
@@ -143,14 +157,17 @@ fn is_database(fd: &OwnedFd, live: &LiveStat) -> bool {
     live.stat.kind == Type::File && sqlite::is_database(fd, live.stat.size).unwrap_or(false)
 }
 
-/// True if this is what a database that can be copied keeps beside itself: its copy has all that is in it.
-pub fn belongs_to_one(dir: &OwnedFd, item: &Item) -> bool {
-    let Some(owner) = sqlite::owner_of(&item.name).filter(|_| item.live.stat.kind == Type::File) else {
-        return false;
-    };
-    let Ok(fd) = open_in(dir.as_fd(), owner, OFlags::RDONLY) else { return false };
+/// True if the file of this name is a database.
+pub fn is_one(dir: &OwnedFd, name: &[u8]) -> bool {
+    let Ok(fd) = open_in(dir.as_fd(), name, OFlags::RDONLY) else { return false };
     let is_one = LiveStat::of(fd.as_fd()).is_ok_and(|live| is_database(&fd, &live));
     // a worker may be copying it at this moment
     locks::close(fd);
-    is_one && sqlite::path_in(dir.as_fd(), owner).is_ok_and(|path| sqlite::opens(&path))
+    is_one
+}
+
+/// True if this is what a database keeps beside itself: a copy of the database has all that is in it.
+pub fn belongs_to_one(dir: &OwnedFd, item: &Item) -> bool {
+    let owner = sqlite::owner_of(&item.name).filter(|_| item.live.stat.kind == Type::File);
+    owner.is_some_and(|owner| is_one(dir, owner))
 }

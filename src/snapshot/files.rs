@@ -44,7 +44,7 @@ pub struct FileDone {
     pub line: Vec<u8>,
     /// Size as it was read.
     pub size: u64,
-    /// It never held still.
+    /// It never held still, or is a database that could not be copied.
     pub torn: bool,
     /// Why it could not be read, or only torn.
     pub problem: Option<(&'static str, String)>,
@@ -123,9 +123,8 @@ pub fn store_file(
                 entry.path.clone_from(&done.path);
                 add_names(&mut entry, names);
                 done.size = entry.stat.size;
-                // a database that could not be locked or copied may be torn although its file held still
-                let torn = [databases::LOCKED, databases::UNCOPIED];
-                entry.torn |= done.problem.as_ref().is_some_and(|p| torn.contains(&p.0));
+                // a database that could not be copied may be torn although its file held still, and is tried again
+                entry.torn |= done.problem.is_some();
                 done.torn = entry.torn;
                 if entry.torn && done.problem.is_none() {
                     let why = "it changed each time it was read; what was read last is kept";

@@ -131,18 +131,31 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
             return Ok(());
         }
         let stat = visit.item.live.stat;
+        let known = self.parent.seek(visit.path)?;
         // one that was named itself, and is in no copy, is wanted as it lies
         let is_beside = visit.path != ROOT && !self.plain_databases;
         if is_beside && databases::belongs_to_one(visit.dir, visit.item) {
-            return Ok(());
+            return self.beside(&visit, known);
         }
-        let known = self.parent.seek(visit.path)?;
         self.expected.clear();
         write_stat(&mut self.expected, visit.path, &stat);
         let done = known && self.keep_unchanged(&visit, &stat)?;
         if !done {
             let compared = if known { Compared::Changed } else { Compared::New };
             self.store(&visit, stat, compared)?;
+        }
+        if known {
+            self.parent.pass()?;
+        }
+        Ok(())
+    }
+
+    // What lies beside a database waits for what becomes of that.
+    fn beside(&mut self, visit: &Visit<'_>, known: bool) -> Result<(), SnapshotError> {
+        let owner = sqlite::owner_of(visit.path).map(|owner| absolute(&self.root, owner));
+        if !owner.is_some_and(|owner| self.kept_databases.contains(&owner)) {
+            let compared = if known { Compared::Changed } else { Compared::New };
+            self.assembler.add_beside(job(visit), compared)?;
         }
         if known {
             self.parent.pass()?;
@@ -204,11 +217,9 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         let several = Inode::of_several(&visit.item.live);
         let further = several.filter(|&inode| self.assembler.links.knows(inode));
         if stat.kind == Type::File {
-            let (path, name) = (visit.path.to_vec(), visit.item.name.clone());
-            let job = FileJob { path, dir: Arc::clone(visit.dir), name, live: visit.item.live };
             return match further {
-                Some(inode) => self.assembler.add_name(job, inode, compared),
-                None => self.assembler.add_file(job, compared),
+                Some(inode) => self.assembler.add_name(job(visit), inode, compared),
+                None => self.assembler.add_file(job(visit), compared),
             };
         }
         if let Some(inode) = further
@@ -270,6 +281,11 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         }
         if is_dir { self.add_entry(entry, None, compared) } else { Ok(()) }
     }
+}
+
+fn job(visit: &Visit<'_>) -> FileJob {
+    let (path, name) = (visit.path.to_vec(), visit.item.name.clone());
+    FileJob { path, dir: Arc::clone(visit.dir), name, live: visit.item.live }
 }
 
 fn open_and_add(entry: &mut Entry, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {

@@ -174,7 +174,7 @@ fn problems(snapshot: &Snapshot) -> String {
         return String::new();
     }
     let mut text = format!(
-        "partial    {} could not be read, {} changed all the time\n",
+        "partial    {} could not be read, {} may be torn\n",
         size::count(s.skipped),
         size::count(s.torn)
     );

@@ -258,7 +258,10 @@ fn summary(outcome: &Outcome, options: &Options, took: Duration) -> String {
     for (count, what) in [
         (s.skipped.saturating_sub(unsaved), "could not be read and is not in it"),
         (unsaved, "named as a database in the plan and not saved as one"),
-        (s.torn, "changed all the time while it was read"),
+        (
+            s.torn,
+            "may be torn: it changed while it was read, or is a database that could not be copied whole",
+        ),
     ] {
         if count > 0 {
             text.push_str(&format!("\n  {}: {what}", size::count(count)));

@@ -131,7 +131,7 @@ pub struct Entry {
     pub xattrs: Vec<(Name, Vec<u8>)>,
     /// Offset and length of the holes.
     pub holes: Vec<(u64, u64)>,
-    /// The file never held still while it was read.
+    /// The file never held still while it was read, or is a database that could not be copied.
     pub torn: bool,
     /// The content is a database, copied whole by its own means: it holds one moment, its log is merged into it, and what
     /// lies beside it on the source host (log, journal) is not part of the snapshot.

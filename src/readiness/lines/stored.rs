@@ -78,7 +78,7 @@ pub fn snapshot(repository: &Repository, application: Option<&Application>, now:
     if fact.incomplete > 0 {
         let entries = size::plural(fact.incomplete, "thing");
         reason.push_str(&format!(
-            "; {entries} could not be read or never held still, or is a database of the plan that is not saved"
+            "; {entries} could not be read or may be torn, or is a database of the plan that is not saved"
         ));
         return Line::new(NAME, Verdict::Fail, reason).mend(format!("lifeboat show {}", id.short()));
     }

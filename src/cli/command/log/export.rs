@@ -186,7 +186,7 @@ fn found_wrong(mut activity: Activity, record: &Record) -> Activity {
         let statistics = record.body.get("statistics")?;
         statistics.get(key).and_then(Value::as_u64).filter(|number| *number > 0)
     };
-    for (key, what) in [("skipped", "could not be read"), ("torn", "changed while they were read")] {
+    for (key, what) in [("skipped", "could not be read"), ("torn", "may be torn")] {
         if let Some(number) = statistic(key) {
             activity.issues.push(format!("{number} files {what}"));
             activity.complete = false;
