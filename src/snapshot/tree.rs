@@ -184,12 +184,10 @@ impl<'t, 'a, 'w, 'p, 'r> TreeWalk<'t, 'a, 'w, 'p, 'r> {
         if database && (self.plain_databases || has_log()) {
             return Ok(false);
         }
-        // what is to be saved as a database, and was not, is tried again
-        if !database && !self.plain_databases && databases::may_be(&visit.item.live) {
-            let path = absolute(&self.root, visit.path);
-            if self.assembler.totals().is_awaited(&path) {
-                return Ok(false);
-            }
+        // what was read as it lay lacks the log that is left out now: it is copied as a database
+        let may_be = !database && !self.plain_databases && databases::may_be(&visit.item.live);
+        if may_be && databases::is_one(visit.dir, &visit.item.name) {
+            return Ok(false);
         }
         if stat.kind == Type::File && stat.size > 0 {
             let writer = self.assembler.writer();

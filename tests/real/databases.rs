@@ -435,3 +435,19 @@ fn where_a_copy_has_no_room_the_log_is_saved_beside_the_database() {
     assert_eq!(names(&env.path("again")), ["app.db", "plain.db"]);
     assert_eq!(count(&env.path("again/app.db")), "1000");
 }
+
+// found by review: the parent's line was kept, and the log left out
+#[test]
+fn after_a_snapshot_of_plain_files_the_log_is_not_lost() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    let writer = foreign_writer(&database, "CREATE TABLE t(x)", "INSERT INTO t VALUES (?)");
+    // times that are younger are not trusted
+    std::thread::sleep(Duration::from_secs(3));
+    env.lifeboat(&["snapshot".as_ref(), "--plain-databases".as_ref(), dir.as_os_str()]).ok();
+    env.snapshot(&dir);
+    drop(writer);
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    assert_eq!(names(&env.path("copy")), ["app.db"]);
+    assert_eq!(count(&env.path("copy/app.db")), "1000");
+}
