@@ -12,6 +12,9 @@ use crate::format::repository::Chunking;
 
 /// Streams longer than this are cut into larger chunks.
 const LONG_STREAM: u64 = 16 << 30;
+/// A stream of unknown length is cut into larger chunks after so many of average size: with the usual sizes after as much as
+/// [`LONG_STREAM`].
+const MANY_CHUNKS: u64 = 32 << 10;
 
 /// Cuts streams with the repository's parameters.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +52,29 @@ impl Cutter {
     /// With eight times larger chunks for streams above 16 GiB, so that the list of a file's chunks
     /// stays within a manifest's line up to about 900 GB (format.md, section 4).
     pub fn for_stream(self, size: u64) -> Self {
-        if size <= LONG_STREAM {
-            return self;
+        if size <= LONG_STREAM { self } else { self.larger() }
+    }
+
+    /// For chunks of a stream of unknown length that begin `at` this byte; and where those begin that are cut otherwise.
+    /// The sizes grow with what was read, so that its list stays within a manifest's line too; what streams of about the
+    /// same length have in common is cut in the same way.
+    pub fn for_stream_at(self, at: u64) -> (Self, u64) {
+        let mut cutter = self;
+        loop {
+            let larger = cutter.larger();
+            if larger.average == cutter.average {
+                return (cutter, u64::MAX);
+            }
+            let end = MANY_CHUNKS * cutter.average as u64;
+            if at < end {
+                return (cutter, end);
+            }
+            cutter = larger;
         }
-        let larger = |size: usize, limit: usize| (size * 8).min(limit);
+    }
+
+    fn larger(self) -> Self {
+        let larger = |size: usize, limit: usize| (size * 8).min(limit).max(size);
         Self {
             minimum: larger(self.minimum, 1 << 20),
             average: larger(self.average, 4 << 20),
@@ -99,6 +121,27 @@ mod tests {
             x as u8
         };
         (0..len).map(step).collect()
+    }
+
+    #[test]
+    fn sizes_grow_with_what_was_read() {
+        let usual = Cutter::new(&Chunking::default());
+        let (first, end) = usual.for_stream_at(0);
+        assert_eq!((first.average, end), (512 << 10, LONG_STREAM));
+        assert_eq!(usual.for_stream_at(end - 1).0.average, 512 << 10);
+        let (last, end) = usual.for_stream_at(end);
+        assert_eq!((last.minimum, last.average, last.maximum), (1 << 20, 4 << 20, 16 << 20));
+        assert_eq!(end, u64::MAX);
+        assert_eq!(usual.for_stream(LONG_STREAM + 1).average, last.average);
+        // the smallest sizes that a repository may have: chunks of average size stay few enough for 256 GiB
+        let (mut at, mut chunks) = (0, 0);
+        while at < 256 << 30 {
+            let (cutter, end) = cutter().for_stream_at(at);
+            assert!(end > at);
+            chunks += (end.min(256 << 30) - at) / cutter.average as u64;
+            at = end;
+        }
+        assert!(chunks * 67 < crate::format::manifest::MAX_LINE, "{chunks}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::base::Name;
 use crate::base::event::{Event, Observer};
 use crate::base::time::Clock;
 use crate::chunker::Cutter;
-use crate::format::manifest::{Entry, ROOT, Stat, Time, Type};
+use crate::format::manifest::{Entry, MAX_LINE, ROOT, Stat, Time, Type};
 use crate::format::pack::Kind;
 use crate::repo::pack_writer::PackWriter;
 use crate::repo::writer::Writer;
@@ -30,6 +30,7 @@ struct Running<'o> {
     output: PipeReader,
     handle: duct::Handle,
     observer: &'o dyn Observer,
+    read: u64,
     ended: bool,
 }
 
@@ -42,7 +43,7 @@ impl<'o> Running<'o> {
             Ok(())
         });
         // the expression holds the writing end: it must be gone before the end of the output can be seen
-        Ok(Self { output, handle: command.start()?, observer, ended: false })
+        Ok(Self { output, handle: command.start()?, observer, read: 0, ended: false })
     }
 
     // An error if the command did not exit with 0. It may have closed its output long before.
@@ -95,6 +96,7 @@ impl Read for Running<'_> {
             }
         }
         let read = self.output.read(buffer)?;
+        self.read += read as u64;
         self.observer.event(Event::Advanced { entries: 0, bytes: read as u64 });
         Ok(read)
     }
@@ -115,15 +117,18 @@ pub fn store_output(
     };
     let packs = PackWriter::new(writer, Kind::Content);
     let mut content = ContentWriter::new(packs, Cutter::new(&writer.config().chunking), None);
-    let said = |error| match error {
+    let too_long = |bytes| SnapshotError::TooLong { command: Name::from(shown.as_str()), bytes };
+    let said = |error, bytes| match error {
         _ if observer.interrupted() => SnapshotError::Interrupted,
         ContentError::Source(e) => failed(e),
+        ContentError::TooLong => too_long(bytes),
         ContentError::Repo(e) => e.into(),
     };
     let mut source = StreamSource(Running::start(program, arguments, observer).map_err(failed)?);
-    let (size, chunks) = content.store_stream(&mut source, 0).map_err(said)?;
+    let stored = content.store_stream(&mut source, None);
+    let (size, chunks) = stored.map_err(|e| said(e, source.0.read))?;
     // what it printed counts only if it ends well
-    source.0.wait().map_err(|e| said(ContentError::Source(e)))?;
+    source.0.wait().map_err(|e| said(ContentError::Source(e), size))?;
     content.packs.finish()?;
     let (seconds, nanos) = clock.now().parts();
     let stat = Stat {
@@ -140,5 +145,7 @@ pub fn store_output(
     };
     let mut entry = Entry { chunks, ..Entry::new(ROOT.to_vec(), stat) };
     entry.user = Some(options.user.clone());
-    Ok(entry)
+    let mut line = Vec::new();
+    entry.write_line(&mut line);
+    if line.len() as u64 > MAX_LINE { Err(too_long(size)) } else { Ok(entry) }
 }

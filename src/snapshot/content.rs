@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::base::id::ChunkId;
 use crate::chunker::Cutter;
+use crate::format::manifest::MAX_CHUNKS;
 use crate::repo::RepoError;
 use crate::repo::pack_writer::PackWriter;
 use crate::sys::sha256;
@@ -77,9 +78,14 @@ impl Spare {
 pub enum ContentError {
     /// The file cannot be read.
     Source(io::Error),
+    /// The stream has more chunks than a manifest's line can hold.
+    TooLong,
     /// The repository cannot be written.
     Repo(RepoError),
 }
+
+/// What [`ContentError::TooLong`] means, in words.
+pub const TOO_LONG: &str = "the list of its chunks is longer than the format allows";
 
 impl From<RepoError> for ContentError {
     fn from(error: RepoError) -> Self {
@@ -161,19 +167,21 @@ impl<'w> ContentWriter<'w> {
         }
     }
 
-    /// Stores a stream of any length; returns its length and chunks.
-    /// `size` is its length as far as it is known.
+    /// Stores a stream; returns its length and chunks. `size` is its length if that is known before.
     pub fn store_stream(
         &mut self,
         source: &mut dyn Source,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<(u64, Vec<ChunkId>), ContentError> {
-        let cutter = self.cutter.for_stream(size);
-        let piece = PIECE + cutter.average();
         let mut cutting = Cutting::new();
-        let mut total = 0;
+        let (mut total, mut listed) = (0, 0);
         let mut bytes = self.spare.take();
         loop {
+            let (cutter, end) = match size {
+                Some(size) => (self.cutter.for_stream(size), u64::MAX),
+                None => self.cutter.for_stream_at(total),
+            };
+            let piece = PIECE + cutter.average();
             let mut last = fill(source, &mut bytes, piece)?;
             let mut cuts = cutter.cut(&bytes, last);
             if cuts.is_empty() && !last {
@@ -181,8 +189,17 @@ impl<'w> ContentWriter<'w> {
                 last = fill(source, &mut bytes, piece.max(cutter.maximum()))?;
                 cuts = cutter.cut(&bytes, last);
             }
+            // what begins behind the end is cut again, into larger chunks
+            if let Some(few) = cuts.iter().position(|cut| total + cut.start as u64 >= end) {
+                cuts.truncate(few);
+                last = false;
+            }
             let used = cuts.last().map_or(0, |c| c.end);
             total += used as u64;
+            listed += cuts.len();
+            if listed > MAX_CHUNKS {
+                return Err(ContentError::TooLong);
+            }
             if !(last && cutting.chunks.is_empty()) && self.wants_pieces() {
                 bytes = self.share_piece(&mut cutting, bytes, cuts)?;
             } else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::content::{ContentError, ContentWriter, FileSource};
+use super::content::{ContentError, ContentWriter, FileSource, TOO_LONG};
 use crate::base::event::Observer;
 use crate::base::name::Name;
 use crate::base::time::Clock;
@@ -94,6 +94,7 @@ impl<'o> Databases<'o> {
                 Ok(Some(Ok((entry, database))))
             }
             Err(ContentError::Source(e)) => Ok(Some(Err((LOCKED, e.to_string())))),
+            Err(ContentError::TooLong) => Ok(Some(Err((UNCOPIED, TOO_LONG.to_owned())))),
             Err(ContentError::Repo(e)) => Err(e),
         }
     }
@@ -139,7 +140,7 @@ fn store(
     entry.database = true;
     entry.stat.size = copy.metadata().map_err(ContentError::Source)?.len();
     let mut source = FileSource::new(copy.as_fd(), vec![(0, entry.stat.size)]);
-    let (read, chunks) = content.store_stream(&mut source, entry.stat.size)?;
+    let (read, chunks) = content.store_stream(&mut source, Some(entry.stat.size))?;
     if read != entry.stat.size {
         return Err(ContentError::Source(std::io::Error::other("the copy of the database was cut short")));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::content::{Chunks, ContentError, ContentWriter, FileSource};
+use super::content::{Chunks, ContentError, ContentWriter, FileSource, TOO_LONG};
 use super::databases::{self, Databases};
 use crate::base::Name;
 use crate::base::id::ChunkId;
@@ -21,6 +21,8 @@ use crate::tree::live::{LiveStat, add_names, open_in};
 
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 4;
+/// The code of a problem: a file has more chunks than its line can hold.
+const TOO_LARGE: &str = "file-too-large";
 /// By now the system has written changed pages back, in seconds: it begins after 30 (`vm.dirty_expire_centisecs`).
 const WRITTEN_BACK: i64 = 600;
 
@@ -82,8 +84,7 @@ impl FileDone {
         entry.write_line(&mut self.line);
         if self.line.len() as u64 > MAX_LINE {
             self.line = Vec::new();
-            let why = "the list of its chunks is longer than the format allows";
-            self.problem = Some(("file-too-large", why.to_owned()));
+            self.problem = Some((TOO_LARGE, TOO_LONG.to_owned()));
         }
     }
 }
@@ -145,6 +146,10 @@ pub fn store_file(
                 let code =
                     if e.kind() == io::ErrorKind::NotFound { "file-vanished" } else { "file-unreadable" };
                 done.problem = Some((code, e.to_string()));
+                break;
+            }
+            Err(ContentError::TooLong) => {
+                done.problem = Some((TOO_LARGE, TOO_LONG.to_owned()));
                 break;
             }
             Err(ContentError::Repo(e)) => return Err(e),
@@ -219,7 +224,7 @@ fn read_content(
         return Ok((if read == size { read } else { u64::MAX }, chunks));
     }
     let mut source = FileSource::new(fd.as_fd(), entry.segments().collect());
-    let (read, chunks) = content.store_stream(&mut source, entry.stream_len())?;
+    let (read, chunks) = content.store_stream(&mut source, Some(entry.stream_len()))?;
     if let Some(end) = source.ended_early {
         entry.stat.size = end;
         entry.holes.retain_mut(|(offset, length)| {

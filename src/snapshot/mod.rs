@@ -29,6 +29,7 @@ use std::path::PathBuf;
 
 use crate::base::Name;
 use crate::base::id::SnapshotId;
+use crate::base::size;
 use crate::format::snapshot::Statistics;
 use crate::repo::RepoError;
 use crate::tree::exclude;
@@ -116,6 +117,18 @@ pub enum SnapshotError {
         /// How.
         #[source]
         source: io::Error,
+    },
+    /// The command's output has more chunks than the line of one file can hold.
+    #[error(
+        "the output of `{command}` is too long for one file of a snapshot ({} were read); no snapshot was taken: \
+         save it in several parts, each under a name of its own",
+        size::bytes(*bytes)
+    )]
+    TooLong {
+        /// The command.
+        command: Name,
+        /// How much of it was read.
+        bytes: u64,
     },
     /// The system failed.
     #[error("could not {act}")]

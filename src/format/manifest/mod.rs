@@ -21,6 +21,8 @@ use crate::base::name::Name;
 const WHAT: &str = "a manifest";
 /// A line has at most this many bytes.
 pub const MAX_LINE: u64 = 15 << 20;
+/// More chunks than these make a longer line, whatever else is in it: each takes a quoted hash and a comma.
+pub const MAX_CHUNKS: usize = (MAX_LINE / 67) as usize; // below 2^18
 /// A chunk of a manifest is cut when it has this many entries, whatever the paths say.
 pub const MAX_ENTRIES: u64 = 1024;
 /// A chunk of a manifest is cut when it has this many bytes.
