@@ -475,7 +475,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
             self.totals.problem(self.observer, path, code, text);
         }
         self.totals.statistics.torn += u64::from(file.torn);
-        if file.problem.is_some() && file.database.is_none() {
+        if file.torn && file.database.is_none() {
             self.uncopied.insert(file.path.clone());
         }
         if let Some(database) = file.database {

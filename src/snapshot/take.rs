@@ -17,7 +17,7 @@ use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer, Step};
 use crate::base::id::{PackId, RecordId, SnapshotId};
 use crate::base::time::Timestamp;
-use crate::format::manifest::List;
+use crate::format::manifest::{Entry, List, ROOT};
 use crate::format::pack::Kind;
 use crate::format::snapshot::{Document, ExcludeRules, MAX_PACKS, Root};
 use crate::repo::documents::Snapshot;
@@ -172,13 +172,20 @@ fn store_all(
         match &options.command {
             Some((name, argv)) => {
                 let entry = store_output(argv, options, writer, repo.clock(), observer);
-                let root = entry.and_then(|entry| {
+                let root = entry.and_then(|mut entry| {
+                    let mut compared = Compared::New;
+                    if options.skip_if_unchanged
+                        && let Some(before) = printed_before(repo, writer, parent, name)?
+                        && is_printed_again(&entry, &before)
+                    {
+                        (entry, compared) = (before, Compared::Unchanged);
+                    }
                     let mut assembler =
                         Assembler::new(writer, observer, &mut packs, name.clone(), channels, totals);
                     let mut line = Vec::new();
                     entry.write_line(&mut line);
                     assembler.totals().need_line(&line, writer)?;
-                    assembler.count(&entry.stat, Compared::New);
+                    assembler.count(&entry.stat, compared);
                     assembler.add_line(&entry.path, &line, entry.stat.size, None)?;
                     let command = argv.iter().map(|a| Name::from(a.as_os_str())).collect();
                     Ok(Root { path: name.clone(), command: Some(command), manifest: assembler.finish()? })
@@ -243,6 +250,38 @@ fn store_all(
     Ok(roots)
 }
 
+// The parent's entry of what a command printed under this name.
+fn printed_before(
+    repo: &Repo,
+    writer: &Writer,
+    parent: Option<&Snapshot>,
+    name: &Name,
+) -> Result<Option<Entry>, RepoError> {
+    let printed = |r: &&Root| r.path == *name && r.command.is_some();
+    let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(printed)?)));
+    let Some((parent, root)) = same else { return Ok(None) };
+    let loaded = parents_index(repo, writer)?;
+    let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;
+    let mut cursor = Parent::new(&mut chunks, &root.manifest, parent.document.started)?;
+    Ok(if cursor.seek(ROOT)? { cursor.entry() } else { None })
+}
+
+// Its times are those of the run, whatever it printed.
+fn is_printed_again(now: &Entry, before: &Entry) -> bool {
+    let mut now = now.clone();
+    (now.stat.mtime, now.stat.ctime) = (before.stat.mtime, before.stat.ctime);
+    now == *before
+}
+
+// The index grows while a snapshot is taken, so the parent is read by an index of its own.
+fn parents_index(repo: &Repo, writer: &Writer) -> Result<ChunkIndex, RepoError> {
+    match writer.avoids_packs() {
+        // what a prune condemned can be read, if not relied on
+        true => repo.load_manifests(),
+        false => Ok(writer.index().of_kind(Kind::Manifest)),
+    }
+}
+
 fn walk_root(
     repo: &Repo,
     writer: &Writer,
@@ -254,11 +293,8 @@ fn walk_root(
 ) -> Result<Root, SnapshotError> {
     let name = Name::from(root.as_os_str());
     let same = parent.and_then(|p| p.document.roots.iter().find(|r| r.path == name).map(|r| (r, p)));
-    // the index grows while this runs, so the parent is read by an index of its own
     let loaded = match same {
-        // what a prune condemned can be read, if not relied on
-        Some(_) if writer.avoids_packs() => repo.load_manifests()?,
-        Some(_) => writer.index().of_kind(Kind::Manifest),
+        Some(_) => parents_index(repo, writer)?,
         None => ChunkIndex::default(),
     };
     let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;

@@ -136,6 +136,51 @@ fn a_commands_output_counts_only_if_the_command_succeeds() {
 }
 
 #[test]
+fn a_commands_output_that_is_the_same_again_needs_no_snapshot() {
+    let env = TestEnv::new();
+    let taken = || env.json(["snapshots"])["snapshots"].as_array().unwrap().len();
+    for (text, after) in [("a", 1), ("a", 1), ("b", 2), ("b", 2)] {
+        env.ok(["snapshot", "--skip-if-unchanged", "--stdin-from-command", "dump", "--", "printf", text]);
+        assert_eq!(taken(), after, "{text}");
+    }
+    // where nobody asks for less, each is taken
+    env.ok(["snapshot", "--stdin-from-command", "dump", "--", "printf", "b"]);
+    assert_eq!(taken(), 3);
+}
+
+// found by review: the list of chunks grew with the stream, beyond what a reader takes
+#[test]
+fn a_long_output_is_cut_into_larger_chunks_and_most_of_it_again_in_the_same() {
+    let env = TestEnv::new();
+    // the smallest chunks, so that 16 MB are long
+    let about = env.path("repo/repository.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&about).unwrap()).unwrap();
+    text["chunking"] =
+        serde_json::json!({"method": "fastcdc-2020", "minimum": 64, "average": 256, "maximum": 1024});
+    fs::remove_file(&about).unwrap();
+    fs::write(&about, serde_json::to_vec(&text).unwrap()).unwrap();
+    let mut x = 88_172_645_463_325_252u64;
+    let mut digits = String::new();
+    while digits.len() < 16 << 20 {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        digits.push_str(&format!("{x:016x}"));
+    }
+    let mut stored = Vec::new();
+    for before in ["", "some lines more"] {
+        let dump = format!("{before}{digits}");
+        env.write("dump", &dump);
+        env.ok(["snapshot", "--stdin-from-command", "dump", "--", "cat", &env.arg("dump")]);
+        assert!(env.ok(["cat", "latest"]) == dump);
+        let shown = env.json(["snapshots"]);
+        let all = shown["snapshots"].as_array().unwrap();
+        stored.push(all[all.len() - 1]["statistics"]["stored_bytes"].as_u64().unwrap());
+    }
+    assert!(stored[1] * 4 < stored[0], "{stored:?}");
+}
+
+#[test]
 fn a_commands_output_needs_a_name_that_can_be_restored() {
     let env = TestEnv::new();
     for name in ["..", ".", "", "/", "a/../b", "../a"] {
