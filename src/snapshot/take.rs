@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::assemble::{Assembler, Compared, Totals};
-use super::changes::Parent;
+use super::changes::{OnLoss, Parent};
 use super::command::store_output;
 use super::databases::Databases;
 use super::files::absolute;
@@ -175,7 +175,7 @@ fn store_all(
                 let root = entry.and_then(|mut entry| {
                     let mut compared = Compared::New;
                     if options.skip_if_unchanged
-                        && let Some(before) = printed_before(repo, writer, parent, name)?
+                        && let Some(before) = printed_before(repo, writer, parent, name, observer)?
                         && is_printed_again(&entry, &before)
                     {
                         (entry, compared) = (before, Compared::Unchanged);
@@ -256,13 +256,15 @@ fn printed_before(
     writer: &Writer,
     parent: Option<&Snapshot>,
     name: &Name,
+    observer: &dyn Observer,
 ) -> Result<Option<Entry>, RepoError> {
     let printed = |r: &&Root| r.path == *name && r.command.is_some();
     let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(printed)?)));
     let Some((parent, root)) = same else { return Ok(None) };
     let loaded = parents_index(repo, writer)?;
     let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;
-    let mut cursor = Parent::new(&mut chunks, &root.manifest, parent.document.started)?;
+    let on_loss = lost_parent(writer, observer, parent.id, name);
+    let mut cursor = Parent::new(&mut chunks, &root.manifest, parent.document.started, on_loss)?;
     Ok(if cursor.seek(ROOT)? { cursor.entry() } else { None })
 }
 
@@ -300,13 +302,8 @@ fn walk_root(
     let mut chunks = ChunkReader::new(repo.store(), &loaded, PARENT_FRAMES)?;
     let cursor = match same {
         Some((r, p)) => {
-            let root = name.clone();
-            let on_loss = move |error: &RepoError| {
-                // the same lines would make the same chunks, and be taken for stored
-                writer.distrust(Kind::Manifest);
-                tell_lost_parent(observer, p.id, &root, error);
-            };
-            Parent::new(&mut chunks, &r.manifest, p.document.started, Box::new(on_loss))?
+            let on_loss = lost_parent(writer, observer, p.id, &name);
+            Parent::new(&mut chunks, &r.manifest, p.document.started, on_loss)?
         }
         None => Parent::none(),
     };
@@ -322,6 +319,21 @@ fn walk_root(
     walk.assembler.totals().differences += deleted;
     let TreeWalk { assembler, .. } = walk;
     Ok(Root { path: name, command: None, manifest: assembler.finish()? })
+}
+
+// What is done once the parent's manifest turns out to be damaged.
+fn lost_parent<'a>(
+    writer: &'a Writer,
+    observer: &'a dyn Observer,
+    parent: SnapshotId,
+    root: &Name,
+) -> OnLoss<'a> {
+    let root = root.clone();
+    Box::new(move |error| {
+        // the same lines would make the same chunks, and be taken for stored
+        writer.distrust(Kind::Manifest);
+        tell_lost_parent(observer, parent, &root, error);
+    })
 }
 
 /// Says that what comes next is read as if there had been no snapshot before.

@@ -28,8 +28,8 @@ pub const DUMP: &str =
 
 /// Take a snapshot
 ///
-/// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read, or a
-/// database of the plan is not in it: the snapshot is kept, and says what is missing.
+/// Without a path the plan says what is saved, and what is left out. Prints the snapshot's id last on stdout. The exit status is 3 if something could not be read, a
+/// database could not be copied whole, or one of the plan is not in it: the snapshot is kept, and says what is missing.
 #[derive(clap::Args)]
 pub struct SnapshotArgs {
     /// Directories and files to save [default: the plan's app.root]
