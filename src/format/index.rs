@@ -10,7 +10,11 @@ use super::{FormatError, bounded};
 use crate::base::id::PackId;
 
 const WHAT: &str = "an index object";
+const LINES: &str = "the lines of an index object, for its stored size,";
 const MAX_INDEX: u64 = 4 << 30;
+// Ids are half their text, so honest lines take a quarter of it; where many packs hold the same, less.
+const MAX_RATIO: u64 = 256;
+const MAX_RATIO_FROM: u64 = 16 << 20;
 const MAX_LINE: u64 = 64 << 20;
 
 /// The line that stands before a pack's frames.
@@ -24,6 +28,11 @@ pub struct PackLine {
     pub kind: Kind,
     /// How many frame lines follow.
     pub frames: u64,
+}
+
+/// How many bytes of lines an index object of this stored size may have: what costs its reader much has cost its writer too.
+pub fn max_lines(stored: u64) -> u64 {
+    stored.saturating_mul(MAX_RATIO).saturating_add(MAX_RATIO_FROM).min(MAX_INDEX)
 }
 
 /// Writes the lines of one pack, one after the other.
@@ -43,15 +52,16 @@ pub fn write_pack(out: &mut impl Write, pack: PackId, bytes: u64, table: &Table)
     Ok(())
 }
 
-/// Reads an index object's uncompressed lines pack by pack.
+/// Reads an index object's uncompressed lines pack by pack, of which there are at most so many bytes.
 ///
 /// # Errors
 /// If it is malformed or beyond the limits, or `found` returns an error.
 pub fn read<E: From<FormatError>>(
     lines: impl BufRead,
+    most: u64,
     mut found: impl FnMut(PackLine, Table) -> Result<(), E>,
 ) -> Result<(), E> {
-    read_some(lines, |_| true, |line, table| table.map_or(Ok(()), |table| found(line, table)))
+    read_some(lines, most, |_| true, |line, table| table.map_or(Ok(()), |table| found(line, table)))
 }
 
 /// Reads the frames of the packs that are `wanted`; those of others are stepped over, and `found` gets no table.
@@ -59,18 +69,19 @@ pub fn read<E: From<FormatError>>(
 /// # Errors
 /// As [`read`]. What is stepped over is not looked at.
 pub fn read_some<E: From<FormatError>>(
-    mut lines: impl BufRead,
+    lines: impl BufRead,
+    most: u64,
     wanted: impl Fn(&PackLine) -> bool,
     mut found: impl FnMut(PackLine, Option<Table>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut budget = MAX_INDEX;
-    let mut line = Vec::new();
-    while next_line(&mut lines, &mut line, &mut budget)? {
-        let head: PackLine = serde_json::from_slice(&line).map_err(|e| FormatError::malformed(WHAT, e))?;
+    let mut lines = Lines { lines, line: Vec::new(), most, left: most };
+    while lines.next()? {
+        let head: PackLine =
+            serde_json::from_slice(&lines.line).map_err(|e| FormatError::malformed(WHAT, e))?;
         bounded(WHAT, head.frames, MAX_FRAMES)?;
         if !wanted(&head) {
             for _ in 0..head.frames {
-                skip_line(&mut lines, &mut budget)?;
+                lines.skip()?;
             }
             found(head, None)?;
             continue;
@@ -78,12 +89,12 @@ pub fn read_some<E: From<FormatError>>(
         let mut frames = Vec::new();
         let mut table = 0; // these lines are those of the pack's table, which is bounded
         for _ in 0..head.frames {
-            if !next_line(&mut lines, &mut line, &mut budget)? {
+            if !lines.next()? {
                 return Err(FormatError::malformed(WHAT, "it ends within a pack").into());
             }
-            table += line.len() as u64 + 1;
+            table += lines.line.len() as u64 + 1;
             bounded("the lines of a pack in an index object", table, MAX_TABLE)?;
-            frames.push(FrameInfo::read_line(&line)?);
+            frames.push(FrameInfo::read_line(&lines.line)?);
         }
         let kind = head.kind;
         found(head, Some(Table { kind, frames }))?;
@@ -91,28 +102,44 @@ pub fn read_some<E: From<FormatError>>(
     Ok(())
 }
 
-fn skip_line(lines: &mut impl BufRead, budget: &mut u64) -> Result<(), FormatError> {
-    let mut limited = std::io::Read::take(lines, *budget);
-    let skipped = limited.skip_until(b'\n').map_err(|e| FormatError::malformed(WHAT, e))?;
-    *budget -= skipped as u64;
-    if skipped == 0 { Err(FormatError::malformed(WHAT, "it ends within a pack")) } else { Ok(()) }
+// Lines of which there are so many bytes at most, and of those so many left.
+struct Lines<R> {
+    lines: R,
+    line: Vec<u8>,
+    most: u64,
+    left: u64,
 }
 
-fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>, budget: &mut u64) -> Result<bool, FormatError> {
-    line.clear();
-    let limit = MAX_LINE.min(*budget);
-    let mut limited = std::io::Read::take(lines, limit);
-    let read = limited.read_until(b'\n', line).map_err(|e| FormatError::malformed(WHAT, e))?;
-    *budget -= read as u64;
-    if read as u64 == limit && line.last() != Some(&b'\n') {
-        return Err(FormatError::TooLarge { what: WHAT, have: MAX_LINE + 1, limit: MAX_LINE });
+impl<R: BufRead> Lines<R> {
+    // False at the end.
+    fn next(&mut self) -> Result<bool, FormatError> {
+        self.line.clear();
+        let limit = MAX_LINE.min(self.left);
+        let mut limited = io::Read::take(&mut self.lines, limit + 1);
+        let read =
+            limited.read_until(b'\n', &mut self.line).map_err(|e| FormatError::malformed(WHAT, e))? as u64;
+        self.took(read)?;
+        bounded("a line of an index object", read, MAX_LINE)?;
+        if self.line.last() == Some(&b'\n') {
+            self.line.pop();
+        } else if read > 0 {
+            return Err(FormatError::malformed(WHAT, "it ends within a line"));
+        }
+        Ok(read > 0)
     }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if read > 0 {
-        return Err(FormatError::malformed(WHAT, "it ends within a line"));
+
+    fn skip(&mut self) -> Result<(), FormatError> {
+        let mut limited = io::Read::take(&mut self.lines, self.left + 1);
+        let skipped = limited.skip_until(b'\n').map_err(|e| FormatError::malformed(WHAT, e))?;
+        self.took(skipped as u64)?;
+        if skipped == 0 { Err(FormatError::malformed(WHAT, "it ends within a pack")) } else { Ok(()) }
     }
-    Ok(read > 0)
+
+    fn took(&mut self, bytes: u64) -> Result<(), FormatError> {
+        let too_large = FormatError::TooLarge { what: LINES, have: self.most + 1, limit: self.most };
+        self.left = self.left.checked_sub(bytes).ok_or(too_large)?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +158,8 @@ mod tests {
             write_pack(&mut text, PackId::of(name), 100, &table).unwrap();
         }
         let mut packs = Vec::new();
-        read(&text[..], |head, found| {
+        let most = text.len() as u64;
+        read(&text[..], most, |head, found| {
             assert_eq!(found, table);
             packs.push(head.pack);
             Ok::<_, FormatError>(())
@@ -141,6 +169,7 @@ mod tests {
         let mut tables = Vec::new();
         read_some(
             &text[..],
+            most,
             |head| head.pack == PackId::of(b"q"),
             |_, found| {
                 tables.push(found);
@@ -149,7 +178,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(tables, [None, Some(table)]);
-        assert!(read(&text[..text.len() - 1], |_, _| Ok::<_, FormatError>(())).is_err());
+        assert!(read(&text[..text.len() - 1], most, |_, _| Ok::<_, FormatError>(())).is_err());
+        // one byte more than there may be: neither a line nor one that is stepped over is taken for the end
+        for kind in [Kind::Manifest, Kind::Content] {
+            let more = read_some(&text[..], most - 1, |head| head.kind == kind, |_, _| Ok(()));
+            assert!(matches!(more, Err(FormatError::TooLarge { .. })), "{more:?}");
+        }
     }
 
     // Found by reading: a small zstd stream can announce one pack with 65,536 frame lines of a
@@ -164,7 +198,7 @@ mod tests {
         let mut lines =
             std::io::Read::chain(head.as_bytes(), std::io::BufReader::new(Repeat { line, at: 0 }));
         let mut found = 0;
-        let result = read(&mut lines, |_, _| {
+        let result = read(&mut lines, MAX_INDEX, |_, _| {
             found += 1;
             Ok::<_, FormatError>(())
         });

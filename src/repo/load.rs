@@ -207,10 +207,12 @@ impl Repo {
         }
         let lines = stream_decoder(&bytes[..]).map_err(RepoError::io("start the decoder"))?;
         let wanted = |line: &index::PackLine| kind.is_none_or(|kind| line.kind == kind);
-        index::read_some(lines, wanted, found).map_err(|e: RepoError| match e {
-            RepoError::Format(source) => RepoError::Damaged { key: key.clone(), source },
-            other => other,
-        })
+        index::read_some(lines, index::max_lines(bytes.len() as u64), wanted, found).map_err(
+            |e: RepoError| match e {
+                RepoError::Format(source) => RepoError::Damaged { key: key.clone(), source },
+                other => other,
+            },
+        )
     }
 }
 

@@ -223,6 +223,7 @@ fn bombs_are_bounded_by_the_index_and_end_at_once() {
         "pack-seek-2-32",
         "pack-table-frames-1e9",
         "index-bomb",
+        "index-packs-bomb",
     ];
     if !have(&["python3", "zstd"]) {
         return;

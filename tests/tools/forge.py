@@ -1039,6 +1039,18 @@ def frame_line(h, **more):
     h.write_index([{**x, **more} if "chunks" in x else x for x in h.index])
 
 
+def packs_alike(count, frame):
+    """A compressed index of packs that hold the same, made piece by piece."""
+    with tempfile.TemporaryFile() as packed:
+        encoder = subprocess.Popen(["zstd", "-q", "-3", "-c"], stdin=subprocess.PIPE, stdout=packed)
+        with encoder.stdin as text:
+            for number in range(count):
+                text.write(dump({"pack": f"{number:064x}", "bytes": 99, "kind": "content", "frames": 1}) + b"\n" + frame + b"\n")
+        encoder.wait()
+        packed.seek(0)
+        return packed.read()
+
+
 index("index-none", "there is none", lambda h: None)
 index("index-size", "wrong chunk sizes", lambda h: frame_line(h, chunks=[[c, s + 1] for x in h.index if "chunks" in x for c, s in x["chunks"]]))
 index("index-frame", "wrong frame sizes", lambda h: frame_line(h, bytes=7))
@@ -1050,6 +1062,8 @@ index("index-pack-swapped", "content and manifest packs confused",
 index("index-chunk-swapped", "chunks in another order", lambda h: h.write_index([{**x, "chunks": x["chunks"][::-1]} if "chunks" in x else x for x in h.index]))
 index("index-duplicates", "10^6 times the same lines", lambda h: h.write_index([b"\n".join(dump(x) for x in h.index)] * 500000))
 index("index-bomb", "10 GB of zeros", lambda h: (lambda d: h.put(f"index/{sha(d)}.jsonl.zst", d))(hand_frame(RLE, 0x00, b"\x68")))
+index("index-packs-bomb", "many packs whose lines are alike: 1.3 GB of text", lambda h: (lambda d: h.put(f"index/{sha(d)}.jsonl.zst", d))(
+    packs_alike(6000, dump({"bytes": 9, "chunks": [[sha(b"%d" % n), 1] for n in range(3000)]}))))
 index("index-line", "a line of 70 MiB", lambda h: h.write_index(h.index + [b'{"pack":"' + b"a" * (70 << 20) + b'"}']))
 index("index-garbage", "no zstd", lambda h: h.put(f"index/{sha(b'garbage')}.jsonl.zst", b"garbage"))
 index("index-name", "its hash is not its name", lambda h: h.put(f"index/{'de' * 32}.jsonl.zst", compress(b"".join(dump(x) + b"\n" for x in h.index))))
