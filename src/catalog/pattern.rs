@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 
 use crate::base::name::shown;
+use crate::tree::pattern;
 
 /// A pattern for paths.
 #[derive(Debug)]
@@ -50,14 +51,12 @@ impl Pattern {
             b'!' | b'#' => format!("\\{text}"),
             _ => text.to_owned(),
         };
-        let mut builder = GitignoreBuilder::new(".");
-        let wrong = |error: ignore::Error| match error {
-            ignore::Error::Glob { err, .. } => bad(err),
-            other => bad(other.to_string()),
-        };
-        builder.case_insensitive(letters == Letters::AnyCase).map_err(wrong)?;
-        builder.add_line(None, &rule).map_err(wrong)?;
-        let rules = builder.build().map_err(wrong)?;
+        let mut builder = pattern::begin(".");
+        // nothing is left out by a slip here; and names can have a bracket
+        builder.allow_unclosed_class(true);
+        builder.case_insensitive(letters == Letters::AnyCase).map_err(|e| bad(e.to_string()))?;
+        pattern::add(&mut builder, &rule).map_err(bad)?;
+        let rules = pattern::end(&builder).map_err(bad)?;
         Ok(Self { rules, dirs_only: body.len() < text.len() })
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 
 use super::Placement;
 use super::tree::split;
 use crate::base::Name;
 use crate::format::manifest::ROOT;
+use crate::tree::pattern;
 use crate::tree::walk::join;
 
 /// What the paths of a placement's entries count from.
@@ -92,21 +93,12 @@ impl Patterns {
     }
 }
 
-fn read(pattern: &str) -> Result<Gitignore, String> {
-    let wrong = |why: ignore::Error| {
-        let why = match why {
-            ignore::Error::Glob { err, .. } => err,
-            other => other.to_string(),
-        };
-        format!("the pattern {pattern:?} makes no sense: {why}")
-    };
-    // paths are relative already: only for `.` does the matcher leave them alone
-    let mut builder = GitignoreBuilder::new(".");
-    // a bracket that is not closed is a slip, which must not end as a pattern that matches nothing
-    builder.allow_unclosed_class(false);
-    let escape = if pattern.starts_with('#') { "\\" } else { "" };
-    builder.add_line(None, &format!("{escape}{pattern}")).map_err(wrong)?;
-    builder.build().map_err(wrong)
+fn read(text: &str) -> Result<Gitignore, String> {
+    let wrong = |why: String| format!("the pattern {text:?} makes no sense: {why}");
+    let mut builder = pattern::begin(".");
+    let escape = if text.starts_with('#') { "\\" } else { "" };
+    pattern::add(&mut builder, &format!("{escape}{text}")).map_err(wrong)?;
+    pattern::end(&builder).map_err(wrong)
 }
 
 #[cfg(test)]

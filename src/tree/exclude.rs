@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 
 use crate::base::Name;
 use crate::base::name::shown;
+use crate::tree::pattern;
 
 /// The file that marks a cache directory (<https://bford.info/cachedir/>).
 pub const CACHE_TAG: &str = "CACHEDIR.TAG";
@@ -112,8 +113,8 @@ pub enum ExcludeError {
     #[error("the marker `{}` is not a file name", shown(.0.as_bytes()))]
     Marker(OsString),
     /// Each pattern is good, but together they are too much.
-    #[error("the exclude patterns are too many or too long to be used together")]
-    Together(#[source] ignore::Error),
+    #[error("the exclude patterns are too many or too long to be used together: {0}")]
+    Together(String),
 }
 
 impl ExcludeError {
@@ -171,7 +172,7 @@ impl Excludes {
         if let Some(bad) = options.markers.iter().find(|name| !is_entry_name(name)) {
             return Err(ExcludeError::Marker(bad.clone()));
         }
-        let patterns = patterns.builder.build().map_err(ExcludeError::Together)?;
+        let patterns = pattern::end(&patterns.builder).map_err(ExcludeError::Together)?;
         Ok(Self {
             patterns: Some(patterns).filter(|patterns| !patterns.is_empty()),
             caches: options.caches,
@@ -206,12 +207,7 @@ struct Patterns {
 impl Patterns {
     fn new(root: &Path) -> Self {
         let root = root.to_str().map(|root| root.trim_end_matches('/').to_owned());
-        // The builder cuts its root off the front of paths. Ours are relative already, and could begin
-        // with the same names: only for `.` does it leave them alone.
-        let mut builder = GitignoreBuilder::new(".");
-        // a bracket that is not closed is a slip, which must not end as a pattern that matches nothing
-        builder.allow_unclosed_class(false);
-        Self { builder, root: root.filter(|root| root.starts_with('/')) }
+        Self { builder: pattern::begin("."), root: root.filter(|root| root.starts_with('/')) }
     }
 
     fn add(&mut self, pattern: &str) -> Result<(), String> {
@@ -226,11 +222,7 @@ impl Patterns {
             Some(below) if below.starts_with('/') => format!("{not}{below}"),
             _ => pattern.to_owned(),
         };
-        match self.builder.add_line(None, &tied) {
-            Ok(_) => Ok(()),
-            Err(ignore::Error::Glob { err, .. }) => Err(err),
-            Err(other) => Err(other.to_string()),
-        }
+        pattern::add(&mut self.builder, &tied)
     }
 
     fn add_file(&mut self, file: &Path) -> Result<(), ExcludeError> {

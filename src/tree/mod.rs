@@ -3,5 +3,6 @@
 
 pub mod exclude;
 pub mod live;
+pub mod pattern;
 pub mod remove;
 pub mod walk;

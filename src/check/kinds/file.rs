@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 use sha2::{Digest as _, Sha256};
 
 use super::super::config::File;
@@ -13,6 +13,7 @@ use super::super::run::Context;
 use super::super::verdict::{Found, evidence};
 use crate::base::size;
 use crate::base::time::Timestamp;
+use crate::tree::pattern;
 
 /// More entries are not looked through.
 const MOST: usize = 1_000_000;
@@ -28,11 +29,11 @@ pub fn matcher(pattern: &str) -> Result<Option<(PathBuf, Gitignore)>, String> {
     let Some(wild) = pattern.find(['*', '?', '[']) else { return Ok(None) };
     let cut = pattern[..wild].rfind('/').map_or(0, |at| at + 1);
     let (base, rest) = pattern.split_at(cut);
-    let mut builder = GitignoreBuilder::new("/");
-    let wrong = |error: ignore::Error| format!("{} is not a pattern: {error}", evidence(pattern.as_bytes()));
+    let mut builder = pattern::begin("/");
+    let wrong = |error: String| format!("{} is not a pattern: {error}", evidence(pattern.as_bytes()));
     // anchored: else a name alone matches at any depth
-    builder.add_line(None, &format!("/{rest}")).map_err(wrong)?;
-    Ok(Some((PathBuf::from(base), builder.build().map_err(wrong)?)))
+    pattern::add(&mut builder, &format!("/{rest}")).map_err(wrong)?;
+    Ok(Some((PathBuf::from(base), pattern::end(&builder).map_err(wrong)?)))
 }
 
 pub fn look(check: &File, context: &Context) -> Found {
