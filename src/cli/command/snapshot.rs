@@ -50,6 +50,10 @@ pub struct SnapshotArgs {
     #[arg(short = 'x', long)]
     one_file_system: bool,
     /// Read every file again, whatever its size and times say
+    ///
+    /// Otherwise a file is taken for unchanged whose size, modification and change time and inode are those of the snapshot before, if that
+    /// was taken well after these times. Needed where a change leaves no trace in them: on a file system in memory (tmpfs), for files that
+    /// programs write to through a mapping.
     #[arg(long)]
     rehash: bool,
     /// Read SQLite databases as they lie, with their logs, instead of copying each whole under SQLite's own lock
