@@ -124,6 +124,11 @@ pub fn is_database(file: impl AsFd, size: u64) -> io::Result<bool> {
     Ok(beginning[..read] == MAGIC[..])
 }
 
+/// True for the name of a log or a journal, which hold what may not be in the database's own file.
+pub fn is_log(path: &[u8]) -> bool {
+    [&b"-wal"[..], b"-journal"].iter().any(|suffix| path.ends_with(suffix))
+}
+
 /// When the log or journal of a database in an open directory was written to last, if something is in it: then the
 /// database's own file does not tell whether it changed. Seconds since 1970 and nanoseconds.
 pub fn log_written(dir: impl AsFd, name: &[u8]) -> Option<(i64, u32)> {
@@ -328,7 +333,22 @@ pub(super) fn way(path: &Path) -> Result<Way, SqliteError> {
     read?;
     // bytes 18 and 19: the versions needed to write and to read; 2 is a write-ahead log (section 1.3.3)
     let log = header[18] == 2 || header[19] == 2;
-    Ok(if log && !beside(path, b"-wal") { Way::Alone } else { Way::Shared })
+    if !log {
+        return Ok(Way::Shared);
+    }
+    if !beside(path, b"-wal") {
+        return Ok(Way::Alone);
+    }
+    // SQLite would make the index of the log with this user as its owner, and the database's own could not write to it
+    let is_owner = |about: std::fs::Metadata| {
+        let user = rustix::process::geteuid();
+        user.is_root() || about.uid() == user.as_raw()
+    };
+    if !beside(path, b"-shm") && !is_owner(std::fs::symlink_metadata(path)?) {
+        let why = "a log lies beside it without its index (-shm), which only the owner or root may make";
+        return Err(SqliteError::Busy(why.to_owned()));
+    }
+    Ok(Way::Shared)
 }
 
 // Never through a link, as SQLite itself is told.

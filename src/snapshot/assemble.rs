@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
+use super::databases;
 use super::files::{FileDone, FileJob, absolute};
 use super::links::{Further, Inode, Links};
 use super::pool::{Run, RunDone};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
 use crate::base::id::PackId;
-use crate::database::sqlite::owner_of;
+use crate::database::sqlite::{is_log, owner_of};
 use crate::format::manifest::{ChunkRef, Entry, List, Stat, Type, line_chunks};
 use crate::format::snapshot::{Database, MAX_DATABASES, MAX_PROBLEMS, SourceProblem, Statistics};
 use crate::repo::manifest_writer::ManifestWriter;
@@ -35,6 +36,10 @@ const RUNS_AHEAD: usize = 8;
 const LINES_AHEAD: usize = 4096;
 /// Files that may wait for what becomes of one before them, each of which may cost a descriptor.
 const JOBS_AHEAD: usize = 256;
+
+/// What is wrong with a database that has several names and a log.
+const LOG_ELSEWHERE: &str = "it has several names, and was copied by another one than that beside which its log lies: the log is saved \
+    as it lies, and may not belong to the copy; give the database one name only";
 
 /// After so long it is looked whether the workers are still there.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -99,8 +104,8 @@ pub struct Assembler<'a, 'w> {
     pub links: Links,
     jobs_waiting: usize,
     room: Room,
-    // databases that were read as they lie
-    uncopied: HashSet<Vec<u8>>,
+    // further names of databases that were copied by another one
+    named_again: HashSet<Vec<u8>>,
     totals: &'a mut Totals,
 }
 
@@ -119,6 +124,8 @@ pub struct Totals {
     pub parent_lost: bool,
     /// Where the repository itself was met and left out: the root, and the path below it.
     pub own_paths: Vec<(Name, Vec<u8>)>,
+    // databases, and other files, that were read while they changed, or as they lie
+    uncopied: HashSet<Name>,
     // databases that are to be saved, and were not met yet
     awaited: Vec<PathBuf>,
     // which of the index's packs are needed
@@ -200,6 +207,14 @@ impl Totals {
         self.databases.iter().any(|database| file(&database.path).is_ok_and(|found| found == wanted))
     }
 
+    /// True if a database was read as it lies.
+    pub fn is_uncopied(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        let is_it =
+            |name: &Name| real(Path::new(name.as_os_str())).is_some_and(|found| Some(found) == real(path));
+        self.uncopied.contains(&Name::from(path.as_os_str())) || self.uncopied.iter().any(is_it)
+    }
+
     /// Notes a problem with a source and tells the observer.
     pub fn problem(&mut self, observer: &dyn Observer, path: Name, code: &'static str, text: &str) {
         let shown = format!("{path}: {}", crate::base::name::shown(text.as_bytes()));
@@ -239,7 +254,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
             links: Links::default(),
             jobs_waiting: 0,
             room: Room::new(host::open_files()),
-            uncopied: HashSet::new(),
+            named_again: HashSet::new(),
             totals,
         }
     }
@@ -338,8 +353,11 @@ impl<'a, 'w> Assembler<'a, 'w> {
     // The line of a further name, counted.
     fn count_name(&mut self, entry: &Entry, inode: Inode, known: bool) -> Vec<u8> {
         self.links.seen(inode);
-        if entry.hardlink.as_ref().is_some_and(|first| self.uncopied.contains(first)) {
-            self.uncopied.insert(entry.path.clone());
+        let first = entry.hardlink.as_ref().map(|first| absolute(&self.root, first));
+        if first.is_some_and(|first| self.totals.uncopied.contains(&first)) {
+            self.totals.uncopied.insert(absolute(&self.root, &entry.path));
+        } else if entry.database {
+            self.named_again.insert(entry.path.clone());
         }
         let s = &mut self.totals.statistics;
         s.files += 1;
@@ -351,8 +369,8 @@ impl<'a, 'w> Assembler<'a, 'w> {
         line
     }
 
-    /// Adds what lies beside a database. It is read only if the database was added before and could not be copied: a copy has
-    /// all that is in it.
+    /// Adds what lies beside a database. It is read only if the database was added before and could not be copied, or was by
+    /// another of its names: a copy has all that is in it.
     ///
     /// # Errors
     /// If the repository cannot be written.
@@ -364,8 +382,13 @@ impl<'a, 'w> Assembler<'a, 'w> {
 
     // What became of the database is known by now.
     fn settle_beside(&mut self, job: FileJob, compared: Compared) -> Result<()> {
-        let is_wanted = owner_of(&job.path).is_some_and(|owner| self.uncopied.contains(owner));
-        if !is_wanted {
+        let owner = owner_of(&job.path).unwrap_or_default();
+        let is_named_again = self.named_again.contains(owner) && job.live.stat.size > 0 && is_log(&job.path);
+        if is_named_again {
+            let path = absolute(&self.root, owner);
+            self.totals.statistics.torn += 1;
+            self.totals.problem(self.observer, path, databases::NAMED_AGAIN, LOG_ELSEWHERE);
+        } else if !self.totals.uncopied.contains(&absolute(&self.root, owner)) {
             // the parent has it, and this snapshot has not
             self.totals.differences += u64::from(compared != Compared::New);
             return Ok(());
@@ -476,7 +499,7 @@ impl<'a, 'w> Assembler<'a, 'w> {
         }
         self.totals.statistics.torn += u64::from(file.torn);
         if file.torn && file.database.is_none() {
-            self.uncopied.insert(file.path.clone());
+            self.totals.uncopied.insert(absolute(&self.root, &file.path));
         }
         if let Some(database) = file.database {
             self.totals.add_database(Database { path: absolute(&self.root, &file.path), ..*database });

@@ -27,6 +27,8 @@ pub const LOCKED: &str = "database-locked";
 pub const UNCOPIED: &str = "database-not-copied";
 /// The code of a problem: SQLite says that it is damaged, so that its file was read as it lay.
 pub const UNSOUND: &str = "database-unsound";
+/// The code of a problem: a database has several names, and its log lies beside another one than that by which it was copied.
+pub const NAMED_AGAIN: &str = "database-named-again";
 
 /// What copying databases needs.
 pub struct Databases<'o> {

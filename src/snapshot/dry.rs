@@ -9,7 +9,7 @@ use super::files::absolute;
 use super::planned::{foretell_unsaved, without_side_files};
 use super::rules::{Own, Rules, TOO_LONG, too_long};
 use super::take::tell_lost_parent;
-use super::{Options, Outcome, SnapshotError};
+use super::{Options, Outcome, SnapshotError, databases};
 use crate::base::Name;
 use crate::base::event::{Event, Notice, Observer};
 use crate::format::manifest::{ROOT, Stat, Type, write_stat};
@@ -36,7 +36,9 @@ pub fn count(
     let mut statistics = Statistics::default();
     let (own, mut own_paths) = (Own::of(repo)?, Vec::new());
     let mut missing = 0;
-    for root in without_side_files(options, observer)? {
+    let (roots, beside) = without_side_files(options)?;
+    beside.iter().for_each(|file| file.tell(observer));
+    for root in roots {
         let name = Name::from(root.as_os_str());
         let same = parent.and_then(|p| Some((p, p.document.roots.iter().find(|r| r.path == name)?)));
         let mut chunks = ChunkReader::new(repo.store(), &index, 4)?;
@@ -48,11 +50,9 @@ pub fn count(
             }
             None => Parent::none(),
         };
-        let rehash = options.rehash;
         let count =
-            Count { statistics: &mut statistics, parent, name, rehash, expected: Vec::new(), observer }
-                .root(root, options, own);
-        match count {
+            Count { statistics: &mut statistics, parent, name, options, expected: Vec::new(), observer };
+        match count.root(root, own) {
             Ok(met) => {
                 let name = Name::from(root.as_os_str());
                 own_paths.extend(met.iter().map(|path| absolute(&name, path)));
@@ -76,14 +76,14 @@ struct Count<'c, 'p, 'r> {
     statistics: &'c mut Statistics,
     parent: Parent<'p, 'r>,
     name: Name,
-    rehash: bool,
+    options: &'c Options,
     expected: Vec<u8>,
     observer: &'c dyn Observer,
 }
 
 impl Count<'_, '_, '_> {
     // Where it met the repository.
-    fn root(mut self, root: &Path, options: &Options, own: Own) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    fn root(mut self, root: &Path, own: Own) -> Result<Vec<Vec<u8>>, SnapshotError> {
         let bad = |source: rustix::io::Errno| SnapshotError::Root {
             path: Name::from(root.as_os_str()),
             source: source.into(),
@@ -94,8 +94,8 @@ impl Count<'_, '_, '_> {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(root, flags, Mode::empty()).map_err(bad)?;
-        let rules = Rules::new(root, options, live.dev, own)?;
-        walk(opened, &rules, options.workers, &mut |visit| self.visit(&visit))?;
+        let rules = Rules::new(root, self.options, live.dev, own)?;
+        walk(opened, &rules, self.options.workers, &mut |visit| self.visit(&visit))?;
         Ok(rules.own_paths())
     }
 
@@ -120,6 +120,12 @@ impl Count<'_, '_, '_> {
             self.observer.event(Event::Notice(&Notice { code: TOO_LONG, subject: Some(subject), text }));
             return Ok(());
         }
+        // as a run does, if each database can be copied
+        let is_beside = visit.path != ROOT && !self.options.plain_databases;
+        if is_beside && databases::belongs_to_one(visit.dir, visit.item) {
+            let known = self.parent.seek(visit.path)?;
+            return if known { Ok(self.parent.pass()?) } else { Ok(()) };
+        }
         self.entry(visit.path, &visit.item.live.stat)
     }
 
@@ -127,7 +133,7 @@ impl Count<'_, '_, '_> {
         let known = self.parent.seek(path)?;
         self.expected.clear();
         write_stat(&mut self.expected, path, stat);
-        let unchanged = known && !self.rehash && self.parent.says(&self.expected, stat);
+        let unchanged = known && !self.options.rehash && self.parent.says(&self.expected, stat);
         let s = &mut *self.statistics;
         match stat.kind {
             Type::Dir => s.directories += 1,

@@ -215,6 +215,9 @@ fn read_content(
     content: &mut ContentWriter<'_>,
 ) -> Result<(u64, Chunks), ContentError> {
     let size = before.stat.size;
+    if size == 0 && has_content(fd)? {
+        return read_unsized(fd, entry, content);
+    }
     if before.may_have_holes() {
         entry.holes = holes(fd.as_fd(), size).map_err(ContentError::Source)?;
     }
@@ -233,6 +236,28 @@ fn read_content(
         });
         return Ok((u64::MAX, Chunks::Known(chunks)));
     }
+    Ok((read, Chunks::Known(chunks)))
+}
+
+fn has_content(fd: &OwnedFd) -> Result<bool, ContentError> {
+    let mut byte = [0; 1];
+    let read = rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut byte[..], 0));
+    read.map(|read| read > 0).map_err(|e| ContentError::Source(e.into()))
+}
+
+// A file of the kernel (`/proc`), whose size is given as nothing; or one that just got its first bytes, which is read again.
+fn read_unsized(
+    fd: &OwnedFd,
+    entry: &mut Entry,
+    content: &mut ContentWriter<'_>,
+) -> Result<(u64, Chunks), ContentError> {
+    let now = LiveStat::of(fd.as_fd()).map_err(ContentError::Source)?;
+    if now.stat.size > 0 {
+        return Ok((u64::MAX, Chunks::Known(Vec::new())));
+    }
+    let mut source = FileSource::new(fd.as_fd(), vec![(0, u64::MAX)]);
+    let (read, chunks) = content.store_stream(&mut source, None)?;
+    entry.stat.size = read;
     Ok((read, Chunks::Known(chunks)))
 }
 

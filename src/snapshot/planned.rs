@@ -93,31 +93,40 @@ pub fn unsaved(path: &Path, options: &Options) -> Result<Option<Unsaved>, Exclud
     Ok(Some(found))
 }
 
-/// The roots, but for those that are the log or journal of a database that the snapshot holds: they are in its copy, and whoever put them
-/// beside it would break it. Those are told.
+/// A root that is the log or journal of a database which the snapshot holds too.
+pub struct BesideDatabase<'o> {
+    /// The root.
+    pub root: &'o Path,
+    /// The database.
+    pub owner: &'o Path,
+}
+
+impl BesideDatabase<'_> {
+    /// Says why it is not in the snapshot.
+    pub fn tell(&self, observer: &dyn Observer) {
+        let name = Name::from(self.root.as_os_str());
+        let text =
+            format!("{name}: it is not saved by itself, for what is in it is in the copy of its database");
+        observer.event(Event::Notice(&Notice { code: "beside-database", subject: Some(name), text }));
+    }
+}
+
+/// The roots, and apart from them those that are the log or journal of a database among the rest: what is in them is in its copy, and
+/// whoever put them beside it would break it. Where the database cannot be copied, they are saved as they lie.
 ///
 /// # Errors
 /// If an exclude rule makes no sense.
-pub fn without_side_files<'o>(
-    options: &'o Options,
-    observer: &dyn Observer,
-) -> Result<Vec<&'o Path>, SnapshotError> {
-    let mut roots = Vec::new();
+pub fn without_side_files(options: &Options) -> Result<(Vec<&Path>, Vec<BesideDatabase<'_>>), SnapshotError> {
+    let (mut roots, mut beside) = (Vec::new(), Vec::new());
     for root in &options.roots {
         let owner =
             sqlite::owner_of(root.as_os_str().as_bytes()).map(|path| Path::new(OsStr::from_bytes(path)));
         match owner.filter(|_| options.roots.len() > 1 && !options.plain_databases && root.is_file()) {
-            Some(owner) if unsaved(owner, options)?.is_none() => {
-                let name = Name::from(root.as_os_str());
-                let text = format!(
-                    "{name}: it is not saved by itself, for what is in it is in the copy of its database"
-                );
-                observer.event(Event::Notice(&Notice { code: "beside-database", subject: Some(name), text }));
-            }
+            Some(owner) if unsaved(owner, options)?.is_none() => beside.push(BesideDatabase { root, owner }),
             _ => roots.push(&**root),
         }
     }
-    Ok(roots)
+    Ok((roots, beside))
 }
 
 fn is_left_out(root: &Path, below: &Path, excludes: &Excludes, options: &Options) -> bool {

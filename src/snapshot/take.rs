@@ -154,7 +154,7 @@ fn store_all(
     let (runs, taken) = crossbeam_channel::bounded(options.workers * 2);
     let (done, finished) = crossbeam_channel::unbounded();
     // before any database is copied: closing a file drops the locks on it
-    let tree_roots = without_side_files(options, observer)?;
+    let (tree_roots, beside) = without_side_files(options)?;
     let dense = Mutex::new(PackWriter::new(writer, Kind::Content).for_dense());
     let add_dense =
         |id, content: &[u8]| dense.lock().unwrap_or_else(PoisonError::into_inner).add_hashed(id, content);
@@ -194,7 +194,17 @@ fn store_all(
             }
             None => {
                 let mut missing = None;
-                for root in tree_roots {
+                // those beside a database come last: by then it is known whether it could be copied
+                let all = tree_roots.into_iter().map(Ok).chain(beside.into_iter().map(Err));
+                for root in all {
+                    let root = match root {
+                        Ok(root) => root,
+                        Err(file) if totals.is_uncopied(file.owner) => file.root,
+                        Err(file) => {
+                            file.tell(observer);
+                            continue;
+                        }
+                    };
                     let name = Name::from(root.as_os_str());
                     let skipped = totals.statistics.skipped;
                     let assembler = Assembler::new(writer, observer, &mut packs, name, channels, totals);

@@ -48,7 +48,8 @@ fn named_class(pattern: &str) -> Option<&str> {
             b'[' if !in_brackets => {
                 in_brackets = true;
                 // a bracket at the front is one of the characters
-                let rest = pattern[at + 1..].trim_start_matches(['!', '^']);
+                let rest = &pattern[at + 1..];
+                let rest = rest.strip_prefix(['!', '^']).unwrap_or(rest);
                 at = pattern.len() - rest.len() - usize::from(!rest.starts_with(']'));
             }
             b'[' => {
@@ -82,8 +83,18 @@ mod tests {
             let refused = add(&mut begin("."), pattern).unwrap_err();
             assert!(refused.contains(&format!("[{class}]")), "{refused}");
         }
-        for pattern in ["[:alpha:]", "\\[[:a:]", "[a-z]", "[[]x", "[[:]", "[[:a]", "[!]]:x:]", "é[ü]", "\\"]
-        {
+        for pattern in [
+            "[:alpha:]",
+            "\\[[:a:]",
+            "[a-z]",
+            "[[]x",
+            "[[:]",
+            "[[:a]",
+            "[!]]:x:]",
+            "[!!][:alpha:]",
+            "é[ü]",
+            "\\",
+        ] {
             assert_eq!(named_class(pattern), None, "{pattern}");
         }
         assert!(add(&mut begin("."), "a[b").is_err());

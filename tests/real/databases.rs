@@ -1,13 +1,14 @@
 //! SQLite databases come back as one moment of theirs, whoever writes to them, and nothing beside them is touched.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::env::{Done, TestEnv, have, have_root, python, run, tool};
+use crate::env::{Done, TestEnv, command_as, have, have_root, python, run, tool};
 
 /// Another program that has a database open for ever.
 struct Writer(Child);
@@ -434,6 +435,84 @@ fn where_a_copy_has_no_room_the_log_is_saved_beside_the_database() {
     env.restore(&dir, &env.path("again"), &[]).ok();
     assert_eq!(names(&env.path("again")), ["app.db", "plain.db"]);
     assert_eq!(count(&env.path("again/app.db")), "1000");
+}
+
+// found by review: the copy was made by the first name, beside which there is no log
+#[test]
+fn a_log_beside_another_name_than_the_first_is_saved_and_said() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    fs::hard_link(&database, dir.join("a.db")).unwrap();
+    sql_and_die(&database, "INSERT INTO t VALUES (7)");
+    for _ in 0..2 {
+        let done = env.lifeboat(&["snapshot".as_ref(), dir.as_os_str()]).exits(3);
+        assert!(done.stderr.contains("warning[database-named-again]"), "{}", done.stderr);
+    }
+    env.restore(&dir, &env.path("copy"), &[]).ok();
+    assert_eq!(count(&env.path("copy/app.db")), "1");
+    // and where there is none, nothing is said
+    sql(&database, "PRAGMA wal_checkpoint(truncate)");
+    env.snapshot(&dir);
+}
+
+// found by review: the root was left out before it was known that the database could not be copied
+#[test]
+fn a_log_that_is_a_root_stays_where_its_database_cannot_be_copied() {
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    let code = "import sqlite3, sys, time\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                db.execute('PRAGMA locking_mode=EXCLUSIVE')\ndb.execute('INSERT INTO t VALUES (7)')\n\
+                print('locked', flush=True)\ntime.sleep(1000)";
+    let mut locker = Command::new("python3");
+    let mut locker = locker.arg("-c").arg(code).arg(&database).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(locker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let log = dir.join("app.db-wal");
+    let done = env.lifeboat(&["snapshot".as_ref(), log.as_os_str(), database.as_os_str()]);
+    locker.kill().unwrap();
+    locker.wait().unwrap();
+    let done = done.exits(3);
+    assert!(!done.stderr.contains("in the copy of its database"), "{}", done.stderr);
+    restore_to(&env, "latest", &dir, &env.path("copy")).ok();
+    assert_eq!(count(&env.path("copy/app.db")), "1");
+}
+
+// found by review: SQLite made it, with the user of the snapshot as its owner
+#[test]
+fn an_ordinary_user_leaves_no_index_of_a_log_that_its_owner_cannot_write_to() {
+    if !have_root("databases of another user") || !have(&["setpriv"]) {
+        return;
+    }
+    let env = TestEnv::new();
+    let (dir, database) = source(&env);
+    sql(&database, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    sql_and_die(&database, "INSERT INTO t VALUES (7)");
+    fs::remove_file(dir.join("app.db-shm")).unwrap();
+    let home = env.path("user");
+    fs::create_dir(&home).unwrap();
+    for path in [&env.path(""), &dir, &home] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let lifeboat = |args: &[&OsStr]| {
+        let mut command = command_as(env!("CARGO_BIN_EXE_lifeboat"), Some(65534));
+        env.set(&mut command);
+        for (name, value) in [("REPOSITORY", "repo"), ("WRITER_KEY", "key"), ("STATE_DIR", "state")] {
+            command.env(format!("LIFEBOAT_{name}"), home.join(value));
+        }
+        run(command.args(args).env("HOME", &home).env("LIFEBOAT_CACHE_DIR", home.join("cache")))
+    };
+    lifeboat(&["init".as_ref()]).ok();
+    let done = lifeboat(&["snapshot".as_ref(), dir.as_os_str()]).exits(3);
+    assert!(done.stderr.contains("only the owner or root may make"), "{}", done.stderr);
+    assert_eq!(names(&dir), ["app.db", "app.db-wal"]);
+    let mut what = OsString::from("latest:");
+    what.push(&dir);
+    let copy = home.join("copy");
+    // the owners stay behind
+    lifeboat(&["restore".as_ref(), what.as_ref(), "--target".as_ref(), copy.as_os_str()]).exits(3);
+    assert_eq!(count(&copy.join("app.db")), "1");
 }
 
 // found by review: the parent's line was kept, and the log left out

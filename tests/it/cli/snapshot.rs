@@ -548,6 +548,28 @@ fn the_log_of_a_database_that_is_named_itself() {
     assert_eq!(shown["databases"][0]["path"], database.as_str(), "{shown:#}");
 }
 
+// found by review: nothing of it was read, and nothing said
+#[test]
+fn a_file_of_the_kernel_has_content_though_no_size() {
+    let env = TestEnv::with_tree();
+    env.ok(["snapshot", "/proc/sys/kernel/ostype"]);
+    assert_eq!(env.ok(["cat", "latest:/proc/sys/kernel/ostype"]), "Linux\n");
+    env.ok(["verify", "--deep"]);
+}
+
+#[test]
+fn a_dry_run_leaves_out_what_is_in_the_copy_of_a_database() {
+    let env = TestEnv::new();
+    fs::create_dir(env.path("t")).unwrap();
+    let db = rusqlite::Connection::open(env.path("t/app.db")).unwrap();
+    db.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    let files = |args: &[&str]| {
+        env.json([&["snapshot", &env.arg("t")], args].concat())["statistics"]["files"].clone()
+    };
+    assert_eq!(files(&["--dry-run"]), files(&[]));
+    assert_eq!(files(&["--dry-run", "--plain-databases"]), 3);
+}
+
 #[test]
 fn a_root_that_is_a_link_to_a_file_is_that_file() {
     let env = TestEnv::with_tree();
