@@ -16,8 +16,12 @@ use crate::sys::host::random_hex;
 pub const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
 /// The program that needs nothing but Python and zstd, put into every repository.
 pub const RECOVER_PY: &[u8] = include_bytes!("recover.py");
-/// Those that earlier versions put into repositories, which are as good where they are.
-pub const EARLIER_RECOVER_PY: &[u8] = include_bytes!("earlier/recover_1.py");
+/// The hashes of those that earlier versions put into repositories, which are as good where they are.
+pub const EARLIER_RECOVERY: [&str; 3] = [
+    "951876599cd187a5baf37e70cbe0a5b5396fda5979c5c096086c874f84658946",
+    "a9db570a5518fa795358f1254bac66dfe186974456a4abf5b6402607d8bf3a94",
+    "d2f878bdd3b5cb34b7250c8b8694b5494998ceef1c26401574b43aaf0c047c08",
+];
 
 /// Makes a repository in an empty store, with one writer.
 ///

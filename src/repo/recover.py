@@ -14,7 +14,7 @@ and group of the same name here instead of the same number. Run it as root to ge
 Everything is compared with its SHA-256 before it is used. What is damaged is named and left out, and the rest
 restored. Exit status: 0 all well; 1 nothing could be done; 2 wrong use; 3 something was left out or is damaged.
 """
-import argparse, base64, collections, fcntl, glob, grp, hashlib, json, os, pwd, re, stat, struct, subprocess, sys, tempfile
+import argparse, base64, collections, fcntl, glob, grp, hashlib, json, os, pwd, re, shutil, stat, struct, subprocess, sys, tempfile
 
 MIB = 1 << 20
 FLAGS = {"i": 0x10, "a": 0x20, "d": 0x40, "A": 0x80, "C": 0x800000}
@@ -166,7 +166,11 @@ class Repository:
                 try:
                     self.table(path)
                 except WRONG as error:
-                    self.complain(shown([os.fsencode(os.path.relpath(path, self.root))]), f"pack not used: {reason(error)}")
+                    what = shown([os.fsencode(os.path.relpath(path, self.root))])
+                    if place:                         # it was put aside because of that; what it lacks may be elsewhere
+                        print(f"{what}: pack not used: {reason(error)}", file=sys.stderr)
+                    else:
+                        self.complain(what, f"pack not used: {reason(error)}")
 
     def table(self, path):
         size = os.path.getsize(path)
@@ -519,9 +523,31 @@ def listing(repository, arguments):
     return 3 if repository.problems else 0
 
 
+def signatures(repository):
+    """Does each signature that is there belong to its file? (Whose it is, RECOVER.md says.)"""
+    if not shutil.which("ssh-keygen"):
+        return print("ssh-keygen is not installed: signatures are not checked", file=sys.stderr)
+    with tempfile.NamedTemporaryFile("w") as allowed:
+        for path in repository.objects("writers/*.pub"):
+            with open(path, errors="replace") as line:
+                print("writer", line.readline().strip(), file=allowed, flush=True)
+        for pattern, what in (("snapshots/*.sig", "lifeboat-snapshot"), ("records/*/*.sig", "lifeboat-record")):
+            for path in repository.objects(pattern):
+                command = ["ssh-keygen", "-Y", "verify", "-f", allowed.name, "-I", "writer", "-n", what, "-s", path]
+                try:
+                    with open(path[:-4] + ".json", "rb") as signed:
+                        good = subprocess.run(command, stdin=signed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+                    need(good, "damaged, or of a key that is not in writers/")
+                except FileNotFoundError:
+                    continue                          # what it signed is named elsewhere, or not written yet
+                except WRONG as error:
+                    repository.complain(shown([os.fsencode(os.path.relpath(path, repository.root))]), reason(error))
+
+
 def check(repository, arguments):
     repository.scan()
     documents = repository.snapshots()
+    signatures(repository)
     for pattern in ("packs/??/*.tar.zst", "index/*.jsonl.zst", "writers/*.pub", "records/*/*.json"):
         for path in repository.objects(pattern):
             try:
@@ -533,6 +559,8 @@ def check(repository, arguments):
             try:
                 repository.member(name, place)
             except WRONG as error:
+                if len(places) > 1 and not os.path.relpath(repository.frames[place[0]][0], repository.root).startswith("packs"):
+                    continue                          # of a pack that was put aside, and there is another
                 repository.complain(f"chunk {name} in {shown([os.fsencode(os.path.basename(repository.frames[place[0]][0]))])}", reason(error))
     for name, document in documents.items():          # is everything there that the snapshot speaks of?
         try:

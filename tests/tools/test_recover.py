@@ -252,6 +252,29 @@ class Whole(Case):
         self.assertIn(snapshot[:16], output)
         self.assertIn("/srv/the app", output)
         self.assertEqual(recover("check", repo)[0], 0)
+        if shutil.which("ssh-keygen"):
+            copy = self.at("unsigned")
+            shutil.copytree(repo, copy)
+            signature = glob.glob(copy + "/snapshots/*.sig")[0]
+            os.chmod(signature, 0o600)
+            with open(signature, "w") as file:
+                file.write("garbage")
+            status, output, _, _ = recover("check", copy)
+            self.assertEqual(status, 3, output)
+            self.assertIn(".sig: damaged", output)
+        # what a repair put aside is no problem of what is there
+        copy = self.at("repaired")
+        shutil.copytree(repo, copy)
+        for number, pack in enumerate(glob.glob(copy + "/packs/??/*")):
+            aside = pack.replace("/packs/", "/quarantine/packs/")
+            os.makedirs(os.path.dirname(aside), exist_ok=True)
+            shutil.copy(pack, aside)
+            os.chmod(aside, 0o600)
+            with open(aside, "r+b") as file:             # its table, or what it holds
+                file.seek(-2 if number % 2 else 30, 2 if number % 2 else 0)
+                file.write(b"\0\0")
+        self.assertEqual(recover("check", copy)[0], 0)
+        self.assertEqual(self.restore(copy, snapshot, "t-repaired")[0][0], 0)
         status, output, _, _ = recover("list", script=os.path.join(repo, "recover.py"), cwd="/")
         self.assertIn(snapshot[:16], output)
 
@@ -496,32 +519,76 @@ class HostileCases(Case):
 class ByHand(Case):
     """The commands of RECOVER.md, word for word."""
 
-    def test_commands(self):
-        with open(os.path.join(SOURCE, "RECOVER.md")) as file:
-            blocks = re.findall(r"^```sh\n(.*?)^```", file.read(), re.S | re.M)
+    def follow(self, repo, snapshot, file=None):
+        """Does all that the page says; returns the directory with what came of it, and what was printed."""
+        with open(os.path.join(SOURCE, "RECOVER.md")) as page:
+            blocks = re.findall(r"^```sh\n(.*?)^```", page.read(), re.S | re.M)
         self.assertGreaterEqual(len(blocks), 4)
+        work = tempfile.mkdtemp(dir=self.base)
+        script = "set -eu\n" + "\n".join(blocks)
+        environment = {**os.environ, "REPO": repo, "ID": snapshot, "WORK": work, **({"FILE": file} if file else {})}
+        result = subprocess.run(["bash", "-c", script], cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(result.returncode, 0, result.stdout)
+        if shutil.which("ssh-keygen"):
+            self.assertIn('Good "lifeboat-snapshot" signature', result.stdout)
+        return work, result.stdout
+
+    def same_file(self, one, other):
+        with open(one, "rb") as one, open(other, "rb") as other:
+            self.assertEqual(one.read(), other.read(), one.name)
+
+    def test_commands(self):
         source, repo = self.at("source"), self.at("repo")
         make = os.path.join(source, "docs", "it's here")
         os.makedirs(make)
         with open(os.path.join(make, "letter.txt"), "wb") as file:
             file.write(hashlib.shake_256(b"letter").digest(700000))
-        with open(os.path.join(source, "small"), "w") as file:
-            file.write("small")
+        for name in ("small", "end", "end\n"):
+            with open(os.path.join(source, name), "w") as file:
+                file.write("content of " + ascii(name))
         open(os.path.join(source, "empty"), "w").close()
         writer = forge.Forge(repo)
         snapshot = writer.commit([("/srv/app", writer.manifest(writer.tree(source)))])
-        work = self.at("work")
-        os.mkdir(work)
-        script = "set -eu\n" + "\n".join(blocks)
-        environment = {**os.environ, "REPO": repo, "ID": snapshot, "WORK": work, "FILE": "docs/it's here/letter.txt"}
-        result = subprocess.run(["bash", "-c", script], cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.assertEqual(result.returncode, 0, result.stdout)
-        self.assertNotIn("FAILED", result.stdout)
-        for got in (os.path.join(work, "file"), os.path.join(work, "everything/srv/app/docs/it's here/letter.txt")):
-            with open(got, "rb") as one, open(os.path.join(make, "letter.txt"), "rb") as other:
-                self.assertEqual(one.read(), other.read(), got)
-        if shutil.which("ssh-keygen"):
-            self.assertIn('Good "lifeboat-snapshot" signature', result.stdout)
+        work, output = self.follow(repo, snapshot, "docs/it's here/letter.txt")
+        self.assertNotRegex(output, "FAILED|WRONG")
+        self.same_file(os.path.join(work, "file"), os.path.join(make, "letter.txt"))
+        for name in ("docs/it's here/letter.txt", "small", "end", "end\n"):
+            self.same_file(os.path.join(work, "everything/srv/app", name), os.path.join(source, name))
+
+    def test_a_root_that_is_a_file(self):
+        source, repo = self.at("alone"), self.at("repo-alone")
+        with open(source, "w") as file:
+            file.write("alone")
+        writer = forge.Forge(repo)
+        snapshot = writer.commit([("/etc/app.conf", writer.manifest(writer.tree(source)))])
+        work, _ = self.follow(repo, snapshot)
+        self.same_file(os.path.join(work, "everything/etc/app.conf"), source)
+
+    def test_a_good_copy_in_another_pack(self):
+        for first in (False, True):                      # which of the two is damaged, in the order of their names
+            repos, packs = [], []
+            for number in range(2):
+                source, repo = self.at(f"copies{first}{number}"), self.at(f"repo-copies{first}{number}")
+                os.mkdir(source)
+                for name, seed in (("letter", b"letter"), ("zz", b"%d" % number)):
+                    with open(os.path.join(source, name), "wb") as file:
+                        file.write(hashlib.shake_256(seed).digest(700000))
+                writer = forge.Forge(repo)
+                snapshot = writer.commit([("/srv/app", writer.manifest(writer.tree(source)))])
+                largest = max(glob.glob(repo + "/packs/??/*"), key=os.path.getsize)
+                repos.append((repo, snapshot, source)), packs.append(largest)
+            whole = sorted(packs, key=os.path.basename)[0 if first else 1]
+            damaged = packs[1 - packs.index(whole)]
+            repo, snapshot, source = repos[packs.index(whole)]
+            there = os.path.join(repo, "packs", os.path.basename(damaged)[:2])
+            os.makedirs(there, exist_ok=True)
+            shutil.copy(damaged, there)
+            os.chmod(os.path.join(there, os.path.basename(damaged)), 0o600)
+            os.truncate(os.path.join(there, os.path.basename(damaged)), 300000)
+            work, output = self.follow(repo, snapshot)
+            self.assertIn("FAILED", output)
+            self.assertNotIn("WRONG", output)
+            self.same_file(os.path.join(work, "everything/srv/app/letter"), os.path.join(source, "letter"))
 
 
 if __name__ == "__main__":
