@@ -375,6 +375,10 @@ impl<'a, 'w> Assembler<'a, 'w> {
     /// # Errors
     /// If the repository cannot be written.
     pub fn add_beside(&mut self, job: FileJob, compared: Compared) -> Result<()> {
+        // further names of it wait too
+        if let Some(inode) = Inode::of_several(&job.live).filter(|&inode| !self.links.knows(inode)) {
+            self.links.expect(inode, &job.live);
+        }
         self.jobs_waiting += 1;
         self.pending.push_back(Pending::Beside { job: Box::new(job), compared });
         self.settle(LINES_AHEAD)
@@ -389,6 +393,9 @@ impl<'a, 'w> Assembler<'a, 'w> {
             self.totals.statistics.torn += 1;
             self.totals.problem(self.observer, path, databases::NAMED_AGAIN, LOG_ELSEWHERE);
         } else if !self.totals.uncopied.contains(&absolute(&self.root, owner)) {
+            if let Some(inode) = Inode::of_several(&job.live) {
+                self.links.drop_expected(inode);
+            }
             // the parent has it, and this snapshot has not
             self.totals.differences += u64::from(compared != Compared::New);
             return Ok(());

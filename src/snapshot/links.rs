@@ -65,6 +65,13 @@ impl Links {
         }
     }
 
+    /// Notes that what was to be the first name is not read at all. One that was stored stays.
+    pub fn drop_expected(&mut self, inode: Inode) {
+        if self.0.get(&inode).is_some_and(|first| first.line.is_empty()) {
+            self.0.remove(&inode);
+        }
+    }
+
     /// The path of the first name, if that was copied from the parent: so a further name may be copied too.
     pub fn kept_path(&self, inode: Inode) -> Option<Cow<'_, [u8]>> {
         self.0.get(&inode).filter(|first| first.kept).and_then(|first| line_path(&first.line))

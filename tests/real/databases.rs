@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -451,6 +451,19 @@ fn a_log_beside_another_name_than_the_first_is_saved_and_said() {
     }
     env.restore(&dir, &env.path("copy"), &[]).ok();
     assert_eq!(count(&env.path("copy/app.db")), "1");
+    // in the copy are the rows of a log beside the first name, and further names of it are files like any other
+    let (first, log) = (dir.join("b/c.db"), dir.join("b/c.db-wal"));
+    fs::create_dir(dir.join("b")).unwrap();
+    sql(&first, "PRAGMA journal_mode=WAL;CREATE TABLE t(x)");
+    sql_and_die(&first, "INSERT INTO t VALUES (7)");
+    fs::hard_link(&log, dir.join("b/z")).unwrap();
+    fs::hard_link(&log, dir.join("b/zz")).unwrap();
+    env.lifeboat(&["snapshot".as_ref(), dir.as_os_str()]).exits(3);
+    env.restore(&dir, &env.path("more"), &[]).ok();
+    assert_eq!(names(&env.path("more/b")), ["c.db", "z", "zz"]);
+    assert_eq!(fs::read(env.path("more/b/zz")).unwrap(), fs::read(&log).unwrap());
+    assert_eq!(fs::metadata(env.path("more/b/zz")).unwrap().nlink(), 2);
+    assert_eq!(count(&env.path("more/b/c.db")), "1");
     // and where there is none, nothing is said
     sql(&database, "PRAGMA wal_checkpoint(truncate)");
     env.snapshot(&dir);
@@ -470,6 +483,12 @@ fn a_log_that_is_a_root_stays_where_its_database_cannot_be_copied() {
     let mut line = String::new();
     BufReader::new(locker.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let log = dir.join("app.db-wal");
+    fs::hard_link(&log, dir.join("z")).unwrap();
+    fs::hard_link(&log, dir.join("zz")).unwrap();
+    env.lifeboat(&["snapshot".as_ref(), dir.as_os_str()]).exits(3);
+    env.restore(&dir, &env.path("linked"), &[]).ok();
+    assert_eq!(fs::metadata(env.path("linked/zz")).unwrap().nlink(), 3);
+    assert_eq!(count(&env.path("linked/app.db")), "1");
     let done = env.lifeboat(&["snapshot".as_ref(), log.as_os_str(), database.as_os_str()]);
     locker.kill().unwrap();
     locker.wait().unwrap();
