@@ -41,6 +41,8 @@ pub struct FileTarget<'o> {
     pub entry: Entry,
     /// Something is at that name already: write beside it, then exchange.
     pub replace: bool,
+    /// What SQLite has beside that goes when this comes in its place.
+    pub clears: bool,
     /// Parts that are not written yet.
     pub left: AtomicU64,
     /// Some part could not be written.
@@ -156,7 +158,12 @@ impl<'o> FileTarget<'o> {
     pub fn new(dir: Arc<Directory<'o>>, name: Vec<u8>, path: Vec<u8>, entry: Entry, replace: bool) -> Self {
         let left = AtomicU64::new(entry.chunks.len() as u64);
         let (failed, open, opening) = (AtomicBool::new(false), OnceLock::new(), Mutex::new(()));
-        Self { dir, name, path, entry, replace, left, failed, open, opening }
+        Self { dir, name, path, entry, replace, clears: false, left, failed, open, opening }
+    }
+
+    /// The same, and what SQLite has beside it goes: not before it is whole, so it is never written in place.
+    pub fn clearing(self, clears: bool) -> Self {
+        Self { replace: self.replace || clears, clears, ..self }
     }
 
     /// Notes that a part is done; true for the last one.

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode as Bits, OFlags};
 
 use super::RestoreError;
 use super::batch::FileTarget;
+use super::beside::exchange;
 use super::directory::{Directory, stat_in};
 use super::report::Loss;
 use super::seal;
@@ -27,6 +28,8 @@ pub struct Link<'o> {
     pub path: Vec<u8>,
     pub leader: Vec<u8>,
     pub entry: Entry,
+    /// What SQLite has beside that name goes when the link comes there.
+    pub clears: bool,
 }
 
 /// The first name of an inode.
@@ -89,17 +92,25 @@ impl<'o> Run<'o, '_> {
 
     // A name of several becomes a file of its own. `is_there`: so is the one that it should lead to.
     fn put_apart(&mut self, link: Link<'o>, is_there: bool) -> Result<(), RestoreError> {
-        let Link { dir, name, path, entry, .. } = link;
+        let Link { dir, name, path, entry, clears, .. } = link;
         if !is_there {
             let (first, content) = (self.first_name(&entry, &path), entry.inode_content());
             self.leaders.insert(first, Leader { path: path.clone(), content });
         }
         let there = dir.fd().and_then(|dir| stat_in(dir, &name));
         let replace = !matches!(there, Ok(None));
-        self.put_content(Arc::new(FileTarget::new(dir, name, path, entry, replace)))
+        self.put_content(Arc::new(FileTarget::new(dir, name, path, entry, replace).clearing(clears)))
     }
 
     fn make_link(&self, link: &Link<'_>, leader: &[u8]) -> Result<(), Unlinked> {
+        let make = || self.make_name(link, leader);
+        match link.clears {
+            true => exchange(&link.dir, &link.name, &self.shared.powers, self.shared.collector, make),
+            false => make(),
+        }
+    }
+
+    fn make_name(&self, link: &Link<'_>, leader: &[u8]) -> Result<(), Unlinked> {
         let workers = self.workers;
         let made = workers.linked.lock().unwrap_or_else(PoisonError::into_inner).get(leader).copied();
         let made = match made {

@@ -1,24 +1,27 @@
 //! In place: the manifest and the living tree side by side. What is missing is made, what differs
 //! replaced, what is too much noted and removed at the very end.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
 
 use super::attributes::{Now, apply};
+use super::beside::{Extra, Fate, Owners};
 use super::directory::{Directory, remove_but};
-use super::live::{Meeting, meet};
+use super::follow::Followers;
+use super::live::Meeting;
 use super::room::Room;
 use super::seal;
 use super::settled::Unsettled;
+use super::single::placement_is_file;
 use super::spare::{LeftOut, Spared};
 use super::stack::Stack;
 use super::tree::{Run, split};
 use super::{Overwrite, Placement, RestoreError};
 use crate::base::Name;
-use crate::database::Beside;
-use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
+use crate::database::sqlite::owner_of;
+use crate::format::manifest::{Entry, ROOT, Stat, Type, compare_entries, is_within_subtree};
 use crate::repo::manifest_reader::ManifestReader;
 use crate::sys::attributes::{Handle, is_sealed, unseal};
 use crate::sys::names::Names;
@@ -29,7 +32,8 @@ use crate::tree::walk::{Visit, walk};
 pub struct Doomed<'o> {
     dir: Arc<Directory<'o>>,
     name: Vec<u8>,
-    path: Vec<u8>,
+    /// Its path in the target.
+    pub path: Vec<u8>,
     entries: u64,
     spared: Spared,
 }
@@ -50,8 +54,10 @@ struct Merge<'o> {
     // the device of the placement's top
     device: u64,
     names: Names,
-    // the databases that are brought to the snapshot's state
-    databases: Beside,
+    // what becomes of the files that something may lie beside
+    owners: Owners,
+    // what waits for one of them
+    followers: Followers<'o>,
 }
 
 impl<'o> Run<'o, '_> {
@@ -75,12 +81,14 @@ impl<'o> Run<'o, '_> {
             room: None,
             device: 0,
             names: Names::default(),
-            databases: Beside::default(),
+            owners: Owners::default(),
+            followers: Vec::new(),
         };
         // a file by itself: only its own name is looked at
         let single = merge.next.as_ref().is_some_and(|e| e.path != ROOT && e.stat.kind != Type::Dir);
         if single && placement_is_file(placement, merge.next.as_ref(), file_name) {
-            return self.single(&base, merge);
+            let alone = self.is_alone(reader, placement)?;
+            return self.single(&base, merge.next, overwrite, alone);
         }
         if let Ok(fd) = base.fd() {
             let root = fd.try_clone_to_owned()?;
@@ -96,35 +104,7 @@ impl<'o> Run<'o, '_> {
             self.put_missing(&mut merge, entry)?;
             merge.next = self.next_placed(reader, placement, file_name)?;
         }
-        Ok(())
-    }
-
-    fn single(&mut self, base: &Arc<Directory<'o>>, merge: Merge<'o>) -> Result<(), RestoreError> {
-        let Some(entry) = merge.next.filter(|entry| self.wants_entry(entry)) else { return Ok(()) };
-        let there = match base.fd() {
-            Ok(fd) => super::directory::stat_in(fd, &entry.path)?,
-            Err(_) => None,
-        };
-        let (name, path) = (entry.path.clone(), entry.path.clone());
-        let Some(there) = there else {
-            return self.put_file(Arc::clone(base), name, path, entry, false);
-        };
-        if there.stat.kind == Type::Dir && !merge.overwrite.keeps(&entry, &there.stat) {
-            let fd = open_in(base.fd()?, &name, OFlags::RDONLY | OFlags::DIRECTORY)
-                .map_err(std::io::Error::from)?;
-            let room = Room::new(Arc::clone(base), name, entry, false);
-            return self.make_room_alone(room, fd);
-        }
-        let found =
-            meet(&entry, &there.stat, (base.fd()?, &name), merge.overwrite, &self.shared.powers, self.index);
-        match found {
-            Meeting::Keep => self.shared.collector.report().kept += 1,
-            Meeting::Same => self.shared.collector.report().unchanged += 1,
-            Meeting::Attributes | Meeting::Replace => {
-                return self.put_file(Arc::clone(base), name, path, entry, true);
-            }
-        }
-        Ok(())
+        self.follow(&mut merge.followers)
     }
 
     fn visit(
@@ -163,10 +143,6 @@ impl<'o> Run<'o, '_> {
                 merge.next = self.next_placed(reader, placement, file_name)?;
                 continue;
             }
-            if entry.database && self.wants_entry(&entry) && compare_entries(&entry.path, visit.path).is_lt()
-            {
-                merge.databases.add(&entry.path);
-            }
             match compare_entries(&entry.path, visit.path) {
                 std::cmp::Ordering::Less => {
                     self.put_missing(merge, entry)?;
@@ -190,11 +166,9 @@ impl<'o> Run<'o, '_> {
     fn leave(&mut self, merge: &mut Merge<'o>) -> Result<(), RestoreError> {
         merge.inside = None;
         let Some(room) = merge.room.take() else { return Ok(()) };
-        let database = room.entry.database.then(|| room.entry.path.clone());
-        if self.make_room(room)?
-            && let Some(path) = database
-        {
-            merge.databases.add(&path);
+        let (path, clears) = (room.entry.path.clone(), room.entry.database);
+        if self.make_room(room)? {
+            merge.owners.add(&path, Fate::Put { clears, before: None });
         }
         Ok(())
     }
@@ -228,9 +202,14 @@ impl<'o> Run<'o, '_> {
     }
 
     fn extra(&mut self, merge: &mut Merge<'o>, visit: &Visit<'_>) {
-        // a log of what was there would be merged into the database that comes, and spoil it
-        if merge.databases.is_of_one(visit.path) && visit.item.live.stat.kind == Type::File {
-            return self.remove_side_file(visit);
+        match self.meet_beside(&merge.owners, merge.overwrite == Overwrite::IfNewer, visit) {
+            Extra::Goes => return,
+            Extra::Remove => return self.remove_side_file(visit),
+            Extra::Stays => {
+                self.shared.collector.report().spared += u64::from(merge.delete.is_some());
+                return;
+            }
+            Extra::Other => {}
         }
         if self.lost.get() {
             return self.unknown(merge, visit);
@@ -281,8 +260,11 @@ impl<'o> Run<'o, '_> {
 
     // What is there under the name of an entry that is not selected stays as it is.
     fn pass(&mut self, merge: &mut Merge<'o>, entry: Entry, visit: &Visit<'_>) -> Result<(), RestoreError> {
+        if entry.stat.kind == Type::File {
+            merge.owners.add(&entry.path, Fate::Left);
+        }
         match (entry.stat.kind == Type::Dir, visit.item.live.stat.kind == Type::Dir) {
-            (true, _) => self.put(&mut merge.stack, entry),
+            (true, _) => self.put(&mut merge.stack, entry).map(drop),
             (false, true) => {
                 merge.inside = Some((visit.path.to_vec(), false));
                 Ok(())
@@ -316,24 +298,38 @@ impl<'o> Run<'o, '_> {
             merge.room = Some(Room::new(dir, name, entry, stays));
             return Ok(());
         }
+        let path = entry.path.clone();
         if self.options.count_only {
+            if entry.database {
+                merge.owners.add(&path, Fate::Put { clears: true, before: None });
+            }
             return Ok(());
         }
         let at = (visit.dir.as_fd(), &name[..]);
-        let mut found = meet(&entry, &live.stat, at, merge.overwrite, &self.shared.powers, self.index);
-        let path = entry.path.clone();
+        let mut found = self.compare(&entry, &live.stat, at, merge.overwrite);
+        let waits = (&merge.owners, &mut merge.followers);
+        let there = Some(found).filter(|_| live.stat.kind == Type::File);
+        let Some(entry) = self.admit(waits, &dir, entry, there)? else { return Ok(()) };
         let linked = entry.stat.links > 1 || entry.hardlink.is_some();
         if linked && matches!(found, Meeting::Same | Meeting::Attributes) {
             found = self.meet_link(&entry, &path, (live.dev, live.stat.inode), found);
         }
-        if entry.database && found != Meeting::Keep {
-            merge.databases.add(&path);
-        }
+        let is_file = entry.stat.kind == Type::File;
+        let mut fate = Fate::Same { database: entry.database };
         match found {
             Meeting::Same => self.shared.collector.report().unchanged += 1,
-            Meeting::Keep => self.shared.collector.report().kept += 1,
+            Meeting::Keep => {
+                self.shared.collector.report().kept += 1;
+                fate = Fate::Kept;
+            }
             Meeting::Attributes => self.mend(merge, &entry, &live.stat, at),
-            Meeting::Replace => self.put_file(dir, name, path, entry, true)?,
+            Meeting::Replace => {
+                let before = Some((live.dev, live.stat.inode));
+                fate = Fate::Put { clears: self.put_file(dir, name, path.clone(), entry, true)?, before };
+            }
+        }
+        if is_file {
+            merge.owners.add(&path, fate);
         }
         Ok(())
     }
@@ -370,8 +366,27 @@ impl<'o> Run<'o, '_> {
                 self.shared.collector.report().kept += u64::from(self.wants_entry(&entry));
                 Ok(())
             }
-            _ => self.put(&mut merge.stack, entry),
+            _ if entry.stat.kind == Type::File => self.put_missing_file(merge, entry),
+            _ => self.put(&mut merge.stack, entry).map(drop),
         }
+    }
+
+    fn put_missing_file(&mut self, merge: &mut Merge<'o>, mut entry: Entry) -> Result<(), RestoreError> {
+        let path = entry.path.clone();
+        if !self.wants_entry(&entry) {
+            merge.owners.add(&path, Fate::Left);
+            return Ok(());
+        }
+        if owner_of(&path).is_some()
+            && let Some(dir) = merge.stack.parent(split(&path).0, self.shared)
+        {
+            let waits = (&merge.owners, &mut merge.followers);
+            let Some(admitted) = self.admit(waits, &dir, entry, None)? else { return Ok(()) };
+            entry = admitted;
+        }
+        let clears = self.put(&mut merge.stack, entry)?;
+        merge.owners.add(&path, Fate::Put { clears, before: None });
+        Ok(())
     }
 
     fn replace_by_dir(
@@ -393,16 +408,10 @@ impl<'o> Run<'o, '_> {
                 return Ok(());
             }
         }
-        self.put(&mut merge.stack, entry)
+        self.put(&mut merge.stack, entry).map(drop)
     }
 
-    fn mend(
-        &self,
-        merge: &mut Merge<'o>,
-        entry: &Entry,
-        live: &crate::format::manifest::Stat,
-        at: (std::os::fd::BorrowedFd<'_>, &[u8]),
-    ) {
+    fn mend(&self, merge: &mut Merge<'o>, entry: &Entry, live: &Stat, at: (BorrowedFd<'_>, &[u8])) {
         if self.options.dry_run {
             self.shared.collector.report().metadata += 1;
             return;
@@ -452,11 +461,6 @@ impl<'o> Run<'o, '_> {
         }
         Ok(())
     }
-}
-
-fn placement_is_file(placement: &Placement, next: Option<&Entry>, file_name: &[u8]) -> bool {
-    let name = if placement.subtree == ROOT { file_name } else { split(&placement.subtree).1 };
-    next.is_some_and(|entry| entry.path == name)
 }
 
 impl From<std::io::Error> for RestoreError {

@@ -10,7 +10,9 @@
 
 mod attributes;
 mod batch;
+mod beside;
 mod directory;
+mod follow;
 mod gap;
 mod imagine;
 mod links;
@@ -24,6 +26,7 @@ mod room;
 mod seal;
 mod select;
 mod settled;
+mod single;
 mod spare;
 mod stack;
 mod target;

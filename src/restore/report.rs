@@ -101,6 +101,8 @@ pub struct Report {
     pub metadata: u64,
     /// Entries left alone because of the overwrite mode.
     pub kept: u64,
+    /// Logs and journals that were not put beside a database that stayed.
+    pub withheld: u64,
     /// Entries removed.
     pub deleted: u64,
     /// Entries that the snapshot never held and that a deletion therefore left.
@@ -122,8 +124,8 @@ pub struct Report {
 impl Report {
     /// True if nothing was selected, or there was nothing.
     pub fn is_nothing(&self) -> bool {
-        let counts = [self.directories, self.files, self.others, self.unchanged, self.kept, self.failed];
-        counts == [0; 6]
+        let done = [self.directories, self.files, self.others, self.unchanged];
+        done == [0; 4] && [self.kept, self.withheld, self.failed] == [0; 3]
     }
 
     /// True if the target holds everything that was selected.
@@ -186,20 +188,31 @@ impl<'o> Collector<'o> {
 
     fn problem_of(&self, entries: u64, path: &[u8], code: &'static str, text: impl ToString) {
         let problem = Problem { path: Name(path.to_vec()), code, text: text.to_string() };
-        let mut shown = crate::base::name::shown(problem.text.as_bytes());
-        if !problem.path.0.is_empty() {
-            shown = format!("{}: {shown}", problem.path);
-        }
-        self.observer.event(Event::Notice(&Notice {
-            code,
-            subject: Some(problem.path.clone()),
-            text: shown,
-        }));
+        self.tell(&problem);
         let mut report = self.report();
         report.failed = report.failed.saturating_add(entries);
         if report.problems.len() < MAX_PROBLEMS {
             report.problems.push(problem);
         }
+    }
+
+    fn tell(&self, problem: &Problem) {
+        let mut shown = crate::base::name::shown(problem.text.as_bytes());
+        if !problem.path.0.is_empty() {
+            shown = format!("{}: {shown}", problem.path);
+        }
+        let subject = Some(problem.path.clone());
+        self.observer.event(Event::Notice(&Notice { code: problem.code, subject, text: shown }));
+    }
+
+    /// Notes a log or journal that is not put beside another database than its own.
+    pub fn kept_out(&self, path: &[u8], text: String, is_failure: bool) {
+        let code = "log-kept-out";
+        if is_failure {
+            return self.problem(path, code, text);
+        }
+        self.tell(&Problem { path: Name(path.to_vec()), code, text });
+        self.report().withheld += 1;
     }
 
     /// Notes an entry that is not restored because of the repository.

@@ -261,25 +261,25 @@ impl<'o> Run<'o, '_> {
         self.options.selection.wants(of_file.as_ref().unwrap_or(&self.bases), path, is_dir)
     }
 
-    /// Restores an entry that is not there.
-    pub(super) fn put(&mut self, stack: &mut Stack<'o>, entry: Entry) -> Result<(), RestoreError> {
+    /// Restores an entry that is not there. True as from [`Self::put_file`].
+    pub(super) fn put(&mut self, stack: &mut Stack<'o>, entry: Entry) -> Result<bool, RestoreError> {
         let is_dir = entry.stat.kind == Type::Dir;
         if !self.wants(&entry.path, is_dir) {
             if is_dir {
                 stack.push_wished(entry);
             }
-            return Ok(());
+            return Ok(false);
         }
         let (parent, name) = split(&entry.path);
         let found = stack.parent(parent, self.shared);
         let Some(dir) = found.or_else(|| self.stand_in(stack, parent)) else {
             let why = "the directory that holds it is not in the manifest or could not be made";
             self.shared.collector.problem(&entry.path, "no-parent", why);
-            return Ok(());
+            return Ok(false);
         };
         if entry.stat.kind == Type::Dir {
             self.put_dir(stack, &dir, name.to_vec(), entry);
-            return Ok(());
+            return Ok(false);
         }
         let (name, path) = (name.to_vec(), entry.path.clone());
         self.put_file(dir, name, path, entry, false)
@@ -329,7 +329,7 @@ impl<'o> Run<'o, '_> {
         }
     }
 
-    /// Restores anything but a directory. `replace`: something is at that name.
+    /// Restores anything but a directory. `replace`: something is at that name. True if what SQLite has beside that goes with it.
     pub fn put_file(
         &mut self,
         dir: Arc<Directory<'o>>,
@@ -337,10 +337,14 @@ impl<'o> Run<'o, '_> {
         path: Vec<u8>,
         entry: Entry,
         replace: bool,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<bool, RestoreError> {
+        let clears = self.clears_beside(&dir, &name, &entry);
         if self.options.dry_run {
+            if clears {
+                self.imagine_clearing(&dir, &name);
+            }
             self.imagine(&path, &entry);
-            return Ok(());
+            return Ok(clears);
         }
         if entry.stat.links > 1 || entry.hardlink.is_some() {
             let first = self.first_name(&entry, &path);
@@ -348,8 +352,11 @@ impl<'o> Run<'o, '_> {
             match self.leaders.get(&first) {
                 Some(leader) if leader.content == content => {
                     let leader = leader.path.clone();
-                    self.links.push(Link { dir, name, path, leader, entry });
-                    return if self.links.len() > MAX_LINKS { self.flush_links() } else { Ok(()) };
+                    self.links.push(Link { dir, name, path, leader, entry, clears });
+                    if self.links.len() > MAX_LINKS {
+                        self.flush_links()?;
+                    }
+                    return Ok(clears);
                 }
                 // it says that it is the same and is not: it comes back as it is, by itself
                 Some(_) => {}
@@ -358,13 +365,15 @@ impl<'o> Run<'o, '_> {
                 }
             }
         }
-        let file = Arc::new(FileTarget::new(dir, name, path, entry, replace));
+        let file = Arc::new(FileTarget::new(dir, name, path, entry, replace).clearing(clears));
         if !self.workers.living.as_ref().is_some_and(|living| living.may_have(&file.entry)) {
-            return self.put_content(file);
+            self.put_content(file)?;
+            return Ok(clears);
         }
         self.fetch_declined()?;
         let job = self.batch.add_taken(file);
-        job.map_or(Ok(()), |job| self.send(job))
+        job.map_or(Ok(()), |job| self.send(job))?;
+        Ok(clears)
     }
 
     // What the living tree turned out not to have.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Now, Powers, apply, apply_but_flags, apply_flags};
 use super::batch::{FileTarget, Job, Part};
+use super::beside::exchange;
 use super::directory::Directory;
 use super::living::{Around, Living};
 use super::report::{Collector, Loss};
@@ -386,7 +387,11 @@ impl<'o> Workers<'o> {
         apply_but_flags(Handle::Open(fd), entry, now, &self.powers, names, self.collector)?;
         self.remember(file, fd)?;
         if let Some(Ok((_, Some(temporary)))) = file.open.get() {
-            rename_over(file, temporary, &self.powers)?;
+            let rename = || rename_over(file, temporary, &self.powers);
+            match file.clears {
+                true => exchange(&file.dir, &file.name, &self.powers, self.collector, rename)?,
+                false => rename()?,
+            }
         }
         apply_flags(Handle::Open(fd), entry, now, &self.powers, self.collector);
         self.count(entry, 0);

@@ -272,7 +272,7 @@ fn show(
             "target": Name::from(options.target.as_os_str()),
             "files": report.files, "bytes": report.bytes, "directories": report.directories,
             "others": report.others, "unchanged": report.unchanged, "metadata": report.metadata,
-            "kept": report.kept, "deleted": report.deleted, "spared": report.spared, "failed": report.failed,
+            "kept": report.kept, "withheld": report.withheld, "deleted": report.deleted, "spared": report.spared, "failed": report.failed,
             "damage": report.damage, "losses": losses, "problems": problems,
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
@@ -300,6 +300,7 @@ fn summary(snapshot: &Snapshot, report: &Report, options: &Options, took: Durati
         (report.unchanged, "as they should be"),
         (report.metadata, "only their owner, mode, times or attributes differed"),
         (report.kept, "kept because of --overwrite"),
+        (report.withheld, "not put beside a database that stays"),
         (report.deleted, if options.dry_run { "would be removed" } else { "removed" }),
         (report.spared, "left, since the snapshot was to leave it out or could not read it"),
         (report.failed, "NOT RESTORED"),

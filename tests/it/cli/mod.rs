@@ -1,6 +1,7 @@
 //! What the operator sees, command by command.
 
 mod actions;
+mod beside;
 mod catalog;
 mod errors;
 mod export;
