@@ -276,3 +276,22 @@ pub enum Extra {
     /// It is as any other.
     Other,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_may_come_between_a_database_and_its_log() {
+        let mut owners = Owners::default();
+        for path in ["a/app.db", "a/app.db-backup", "a/app.db-old/x.db", "a/app.db-old/y/z.db"] {
+            owners.add(path.as_bytes(), Fate::Kept);
+        }
+        assert!(owners.fate(b"a/app.db-old/y/z.db").is_some() && owners.fate(b"a/app.db").is_some());
+        assert!(owners.fate(b"a/app.db-backup").is_none(), "its log would have come before");
+        owners.add(b"a/app.db-wal", Fate::Left);
+        assert!(matches!(owners.fate(b"a/app.db"), Some(Fate::Kept)));
+        owners.add(b"a/b", Fate::Same { database: true });
+        assert!(owners.fate(b"a/app.db").is_none() && owners.0.len() == 1);
+    }
+}
