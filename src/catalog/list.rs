@@ -1,32 +1,19 @@
 //! The snapshots there are, and the one that is meant.
 
 use super::select::{Filters, Known, SelectError, Wanted, admitted, select};
+use crate::format::source::Source;
 use crate::repo::documents::Snapshot;
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Host and roots as one text: what sequence numbers and retention go by.
-pub fn source(snapshot: &Snapshot) -> String {
-    let mut source = text(&snapshot.document.host.0);
-    for root in &snapshot.document.roots {
-        source.push(' ');
-        source.push_str(&text(&root.path.0));
-    }
-    source
-}
 
 /// A snapshot, as far as choosing one needs it.
 pub fn known(snapshot: &Snapshot) -> Known {
     let document = &snapshot.document;
     Known {
         id: snapshot.id,
-        source: source(snapshot),
-        host: text(&document.host.0),
+        source: Source::of(document),
+        host: document.host.clone(),
         sequence: document.sequence,
         taken: document.started,
-        tags: document.tags.iter().map(|tag| text(&tag.0)).collect(),
+        tags: document.tags.clone(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::size;
 use crate::base::time::Timestamp;
+use crate::format::source::Source;
 
 /// The fewest digits of an id that may stand for it.
 pub const SHORTEST_PREFIX: usize = 4;
@@ -27,16 +28,22 @@ pub const SHORTEST_PREFIX: usize = 4;
 pub struct Known {
     /// Which snapshot.
     pub id: SnapshotId,
-    /// What it is a snapshot of: host and roots, as one text. Sequence numbers count within it.
-    pub source: String,
+    /// What it is a snapshot of: host and roots.
+    pub source: Source,
     /// The host alone, as `--host` names it.
-    pub host: String,
+    pub host: Name,
     /// Its place among the snapshots of its source; greater is newer.
     pub sequence: u64,
     /// When it was taken, by the clock of its host.
     pub taken: Timestamp,
     /// Its tags.
-    pub tags: Vec<String>,
+    pub tags: Vec<Name>,
+}
+
+impl Known {
+    fn bears(&self, tag: &str) -> bool {
+        self.tags.iter().any(|have| have.0 == tag.as_bytes())
+    }
 }
 
 /// What stands before the colon: one snapshot.
@@ -68,7 +75,7 @@ pub struct Filters {
     /// Tags: any element suffices; in an element such as `app,release` each tag is needed.
     pub tags: Vec<String>,
     /// Hosts, any of which suffices.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<Name>,
     /// Taken at this time or later.
     pub since: Option<Timestamp>,
 }
@@ -108,12 +115,12 @@ pub enum SelectError {
         filtered: bool,
     },
     /// The source has fewer snapshots than that.
-    #[error("{wanted} does not exist: {} has {}", shown(.source_name.as_bytes()), size::plural(*.have, "snapshot"))]
+    #[error("{wanted} does not exist: {} has {}", .from, size::plural(*.have, "snapshot"))]
     TooFarBack {
         /// What was wanted.
         wanted: Wanted,
         /// The source of the newest snapshot.
-        source_name: String,
+        from: Source,
         /// How many of its snapshots match.
         have: u64,
     },
@@ -156,7 +163,7 @@ fn listed(found: &[Known]) -> String {
     let digits = (8..64).find(|&digits| differ(digits)).unwrap_or(64);
     let mut text = String::new();
     for (known, id) in found.iter().zip(&hex).take(MOST) {
-        let host = shown(known.host.as_bytes());
+        let host = known.host.shown();
         text.push_str(&format!("\n  {}  {}  {host}", &id[..digits], known.taken.shown()));
     }
     if found.len() > MOST {
@@ -231,7 +238,7 @@ impl Wanted {
 impl Filters {
     /// True if this snapshot comes into question.
     pub fn admit(&self, known: &Known) -> bool {
-        let has_all = |tags: &String| tags.split(',').all(|tag| known.tags.iter().any(|have| have == tag));
+        let has_all = |tags: &String| tags.split(',').all(|tag| known.bears(tag));
         (self.tags.is_empty() || self.tags.iter().any(has_all))
             && (self.hosts.is_empty() || self.hosts.contains(&known.host))
             && self.since.is_none_or(|since| known.taken >= since)
@@ -253,7 +260,7 @@ pub fn select<'a>(wanted: &Wanted, known: &'a [Known], filters: &Filters) -> Res
     match wanted {
         Wanted::Id(prefix) => by_prefix(prefix, known),
         Wanted::Latest { back } => newest(wanted, known, filters, *back, |_| true),
-        Wanted::Tag(tag) => newest(wanted, known, filters, 0, |one| one.tags.contains(tag)),
+        Wanted::Tag(tag) => newest(wanted, known, filters, 0, |one| one.bears(tag)),
     }
 }
 
@@ -278,7 +285,7 @@ fn newest<'a>(
     back: usize,
     fits: impl Fn(&Known) -> bool,
 ) -> Result<&'a Known, SelectError> {
-    let mut sources: BTreeMap<&str, Vec<&Known>> = BTreeMap::new();
+    let mut sources: BTreeMap<&Source, Vec<&Known>> = BTreeMap::new();
     for one in admitted(known, filters).into_iter().filter(|one| fits(one)) {
         sources.entry(&one.source).or_default().push(one);
     }
@@ -289,7 +296,7 @@ fn newest<'a>(
     };
     source.iter().rev().nth(back).copied().ok_or_else(|| SelectError::TooFarBack {
         wanted: wanted.clone(),
-        source_name: source[0].source.clone(),
+        from: source[0].source.clone(),
         have: source.len() as u64,
     })
 }
@@ -320,13 +327,15 @@ mod tests {
     }
 
     fn known(id: &str, source: &str, sequence: u64, taken: &str, tags: &[&str]) -> Known {
+        let (host, root) = source.split_once(' ').unwrap();
+        let host = Name::from(host);
         Known {
             id: SnapshotId::from_hex(&format!("{id:0<64}")).unwrap(),
-            source: source.to_owned(),
-            host: source.split(' ').next().unwrap().to_owned(),
+            source: Source::of_files(&host, [&Name::from(root)]),
+            host,
             sequence,
             taken: at(taken),
-            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            tags: tags.iter().map(|&tag| Name::from(tag)).collect(),
         }
     }
 
@@ -385,7 +394,7 @@ mod tests {
         check("latest~0", "123410");
         check("latest~1", "123400");
         check_refused("latest~2", "latest~2 does not exist: db /var has 2 snapshots");
-        let web = Filters { hosts: vec!["web".to_owned()], ..Filters::default() };
+        let web = Filters { hosts: vec![Name::from("web")], ..Filters::default() };
         assert_eq!(find("latest", &web).as_deref(), Ok("abcd33"));
         assert_eq!(find("latest~2", &web).as_deref(), Ok("abcd11"));
     }

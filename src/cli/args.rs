@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::error::CommandError;
+use crate::base::name::Name;
 use crate::catalog::select::{Filters, Selector, Wanted, parse_since};
 use crate::tree::exclude;
 
@@ -16,7 +17,7 @@ pub struct FilterArgs {
     tags: Vec<String>,
     /// Only snapshots of this host
     #[arg(long = "host", value_name = "NAME")]
-    hosts: Vec<String>,
+    hosts: Vec<OsString>,
     /// Only snapshots taken since a date, a time or an age such as 3d
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -29,7 +30,11 @@ impl FilterArgs {
     /// If the time is none.
     pub fn filters(&self, context: &Context) -> Result<Filters, CommandError> {
         let since = self.since.as_deref().map(|text| parse_since(text, context.clock().now()));
-        Ok(Filters { tags: self.tags.clone(), hosts: self.hosts.clone(), since: since.transpose()? })
+        Ok(Filters {
+            tags: self.tags.clone(),
+            hosts: self.hosts.iter().map(|host| Name::from(host.as_os_str())).collect(),
+            since: since.transpose()?,
+        })
     }
 }
 

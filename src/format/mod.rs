@@ -12,6 +12,7 @@ pub mod pack;
 pub mod record;
 pub mod repository;
 pub mod snapshot;
+pub mod source;
 
 use crate::base::name::shown_message;
 

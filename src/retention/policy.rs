@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::id::SnapshotId;
-use crate::base::name::shown;
+use crate::base::name::{Name, shown};
 use crate::base::size;
 use crate::base::time::Timestamp;
+use crate::format::source::Source;
 
 /// How far a snapshot may be dated ahead before its clock is taken to be wrong.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(5 * 60);
@@ -66,14 +67,14 @@ impl Policy {
 pub struct Candidate {
     /// Which snapshot.
     pub id: SnapshotId,
-    /// What it is a snapshot of: host and roots, as one text.
-    pub group: String,
+    /// What it is a snapshot of: host and roots.
+    pub group: Source,
     /// Its place among the snapshots of its group; greater is newer.
     pub sequence: u64,
     /// When it was taken, by the clock of its host.
     pub taken: Timestamp,
     /// Its tags.
-    pub tags: Vec<String>,
+    pub tags: Vec<Name>,
     /// True if it passed a drill.
     pub drilled: bool,
     /// True if part of its source could not be read.
@@ -99,10 +100,10 @@ pub enum PolicyError {
     #[error("the retention policy has no rule, so it would keep nothing")]
     Empty,
     /// The rules alone keep nothing of a group.
-    #[error("no rule keeps any of the {} of {}", size::plural(*.snapshots, "snapshot"), shown(.group.as_bytes()))]
+    #[error("no rule keeps any of the {} of {}", size::plural(*.snapshots, "snapshot"), .group)]
     KeepsNothing {
         /// The group.
-        group: String,
+        group: Source,
         /// How many snapshots of it were judged.
         snapshots: u64,
     },
@@ -155,8 +156,8 @@ pub fn judge(
 }
 
 // The places of the candidates of each group, newest first.
-fn groups(candidates: &[Candidate]) -> BTreeMap<&str, Vec<usize>> {
-    let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+fn groups(candidates: &[Candidate]) -> BTreeMap<&Source, Vec<usize>> {
+    let mut groups: BTreeMap<&Source, Vec<usize>> = BTreeMap::new();
     for (i, candidate) in candidates.iter().enumerate() {
         groups.entry(&candidate.group).or_default().push(i);
     }
@@ -249,7 +250,7 @@ impl<'a> Group<'a> {
     fn tagged(&self, tags: &[String]) -> Reasons {
         let mut reasons = Vec::new();
         for (i, candidate) in self.iter() {
-            for tag in tags.iter().filter(|tag| candidate.tags.contains(tag)) {
+            for tag in tags.iter().filter(|tag| candidate.tags.iter().any(|have| have.0 == tag.as_bytes())) {
                 reasons.push((i, format!("tag {}", shown(tag.as_bytes()))));
             }
         }

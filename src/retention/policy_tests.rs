@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::policy::*;
 use crate::base::id::SnapshotId;
+use crate::base::name::Name;
 use crate::base::time::Timestamp;
+use crate::format::source::Source;
 
 const DAY: i64 = 86400;
 // 2026-11-23 12:00:00, a Monday
@@ -17,10 +19,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds).unwrap()
 }
 
+fn group(host: &str, root: &str) -> Source {
+    Source::of_files(&Name::from(host), [&Name::from(root)])
+}
+
 fn candidate(sequence: u64, taken: i64) -> Candidate {
     Candidate {
         id: SnapshotId::of(&sequence.to_le_bytes()),
-        group: "host /srv/app".to_owned(),
+        group: group("host", "/srv/app"),
         sequence,
         taken: at(taken),
         tags: Vec::new(),
@@ -138,13 +144,13 @@ fn a_snapshot_from_the_future_pushes_nothing_out() {
 #[test]
 fn a_misspelt_tag_is_refused() {
     let mut snapshots = ten_days();
-    snapshots[3].tags.push("release".to_owned());
+    snapshots[3].tags.push(Name::from("release"));
     let policy = |tag: &str| Policy { keep_tags: vec![tag.to_owned()], ..Policy::default() };
     check(&policy("release"), &snapshots, &[(9, "newest that is complete"), (3, "tag release")]);
     let error = judge(&policy("relaese"), &snapshots, at(NOON)).unwrap_err();
     assert_eq!(error.to_string(), "no rule keeps any of the 10 snapshots of host /srv/app");
     // one group suffices, whatever is kept of the others
-    snapshots.push(Candidate { group: "other /".to_owned(), ..candidate(1, NOON) });
+    snapshots.push(Candidate { group: group("other", "/"), ..candidate(1, NOON) });
     assert!(judge(&policy("release"), &snapshots, at(NOON)).is_err());
 }
 
@@ -210,9 +216,9 @@ fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
     vec(one, 0..30).prop_map(|all| {
         all.into_iter()
             .zip(0..)
-            .map(|((group, taken, tags, drilled, partial), n)| Candidate {
-                group,
-                tags,
+            .map(|((host, taken, tags, drilled, partial), n)| Candidate {
+                group: group(&host, "/"),
+                tags: tags.iter().map(|tag| Name::from(tag.as_str())).collect(),
                 drilled,
                 partial,
                 ..candidate(n, taken)
@@ -256,7 +262,7 @@ proptest! {
         drilled: bool,
     ) {
         let before = judge(&policy, &snapshots, at(NOON));
-        snapshots.push(Candidate { group: "x".to_owned(), drilled, ..candidate(sequence, NOON + ahead) });
+        snapshots.push(Candidate { group: group("x", "/"), drilled, ..candidate(sequence, NOON + ahead) });
         match (before, judge(&policy, &snapshots, at(NOON))) {
             (Ok(before), Ok(after)) => prop_assert_eq!(&before[..], &after[..before.len()]),
             (before, after) => prop_assert_eq!(before.err(), after.err()),
@@ -271,9 +277,9 @@ proptest! {
         let mut again = judge(&policy, &backwards, at(NOON)).unwrap();
         again.reverse();
         prop_assert_eq!(&again, &judged);
-        for group in ["x", "y", "z"] {
+        for host in ["x", "y", "z"] {
             let (alone, expected): (Vec<Candidate>, Vec<Judgement>) = snapshots
-                .iter().cloned().zip(judged.iter().cloned()).filter(|(one, _)| one.group == group).unzip();
+                .iter().cloned().zip(judged.iter().cloned()).filter(|(one, _)| one.group == group(host, "/")).unzip();
             prop_assert_eq!(judge(&policy, &alone, at(NOON)).unwrap(), expected);
         }
     }
@@ -303,9 +309,9 @@ proptest! {
             keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, ..Policy::default()
         };
         let Ok(judged) = judge(&policy, &snapshots, at(NOON)) else { return Ok(()) };
-        for group in ["x", "y", "z"] {
+        for host in ["x", "y", "z"] {
             let kept = snapshots.iter().zip(&judged)
-                .filter(|(one, judgement)| one.group == group && judgement.keep && !is_ahead(one)).count();
+                .filter(|(one, judgement)| one.group == group(host, "/") && judgement.keep && !is_ahead(one)).count();
             prop_assert!(kept <= counts.iter().sum::<u32>() as usize + 2);
         }
     }

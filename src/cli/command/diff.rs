@@ -11,7 +11,6 @@ use crate::base::Exit;
 use crate::base::name::Name;
 use crate::base::size;
 use crate::catalog::diff::{Change, Counts, Readers, diff};
-use crate::catalog::list::source;
 use crate::catalog::live::{self, diff_live};
 use crate::catalog::ls::{missing, output};
 use crate::catalog::paths::{Part, absolute, parts, write_absolute};
@@ -22,6 +21,7 @@ use crate::cli::entry::write_path;
 use crate::cli::error::CommandError;
 use crate::cli::reading::Reading;
 use crate::format::manifest::ROOT;
+use crate::format::source::Source;
 use crate::repo::Result as RepoResult;
 use crate::repo::documents::Snapshot;
 use crate::repo::manifest_reader::find_entry;
@@ -139,8 +139,9 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 fn before<'s>(snapshot: &'s Snapshot, all: &'s [Snapshot]) -> Result<&'s Snapshot, CommandError> {
+    let source = Source::of(&snapshot.document);
     let mine = |other: &&Snapshot| {
-        source(other) == source(snapshot)
+        Source::of(&other.document) == source
             && !other.forgotten
             && other.document.sequence < snapshot.document.sequence
     };

@@ -13,13 +13,14 @@ use crate::base::id::SnapshotId;
 use crate::base::name::{Name, shown};
 use crate::base::size;
 use crate::base::time::Timestamp;
-use crate::catalog::list::{listed, source};
+use crate::catalog::list::listed;
 use crate::catalog::select::Filters;
 use crate::cli::args::{self, FilterArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::cli::table::{Kind, Table};
 use crate::evidence;
+use crate::format::source::Source;
 use crate::guard;
 use crate::plan::{Plan, PlanError, Retention, nearest};
 use crate::repo::Repo;
@@ -136,21 +137,23 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, CommandError> {
 
 // A word that no snapshot bears is a slip: what it was meant to keep, or to choose, would go or stay unseen.
 fn known(args: &ForgetArgs, filters: &Filters, snapshots: &[Snapshot]) -> Result<(), CommandError> {
-    let text = |name: &Name| String::from_utf8_lossy(&name.0).into_owned();
     let documents = || snapshots.iter().map(|snapshot| &snapshot.document);
-    let tags: BTreeSet<String> = documents().flat_map(|document| document.tags.iter().map(text)).collect();
-    let hosts: BTreeSet<String> = documents().map(|document| text(&document.host)).collect();
-    let parts = |tags: &[String]| -> Vec<String> {
-        tags.iter().flat_map(|tag| tag.split(',').map(str::to_owned)).collect()
+    let tags: BTreeSet<&[u8]> =
+        documents().flat_map(|document| document.tags.iter().map(|tag| &tag.0[..])).collect();
+    let hosts: BTreeSet<&[u8]> = documents().map(|document| &document.host.0[..]).collect();
+    let parts = |tags: &[String]| -> Vec<Name> {
+        tags.iter().flat_map(|tag| tag.split(',').map(Name::from)).collect()
     };
     for (what, wanted, there) in [
-        ("has the tag", args.keep_tag.clone(), &tags),
+        ("has the tag", args.keep_tag.iter().map(|tag| Name::from(tag.as_str())).collect(), &tags),
         ("has the tag", parts(&filters.tags), &tags),
         ("is of the host", filters.hosts.clone(), &hosts),
     ] {
-        let Some(strange) = wanted.iter().find(|word| !there.contains(*word)) else { continue };
-        let error = CommandError::usage(format!("no snapshot {what} {}", shown(strange.as_bytes())));
-        let near = nearest(strange, there.iter().map(String::as_str));
+        let Some(strange) = wanted.iter().find(|word| !there.contains(&word.0[..])) else { continue };
+        let error = CommandError::usage(format!("no snapshot {what} {}", strange.shown()));
+        let near = str::from_utf8(&strange.0)
+            .ok()
+            .and_then(|word| nearest(word, there.iter().filter_map(|other| str::from_utf8(other).ok())));
         return Err(match near {
             Some(near) => error.next(format!("{} is meant? nothing was forgotten", shown(near.as_bytes()))),
             None => error.next("nothing was forgotten; lifeboat snapshots lists tags and hosts"),
@@ -263,10 +266,10 @@ fn candidate(snapshot: &Snapshot, drilled: bool) -> Candidate {
     let document = &snapshot.document;
     Candidate {
         id: snapshot.id,
-        group: source(snapshot),
+        group: Source::of(document),
         sequence: document.sequence,
         taken: document.started,
-        tags: document.tags.iter().map(|tag| String::from_utf8_lossy(&tag.0).into_owned()).collect(),
+        tags: document.tags.clone(),
         drilled,
         partial: document.is_partial(),
     }

@@ -88,7 +88,7 @@ pub struct RestoreArgs {
     jobs: Option<u16>,
     /// Choose among the snapshots of this host
     #[arg(long, value_name = "NAME")]
-    host: Vec<String>,
+    host: Vec<OsString>,
     /// Choose among the snapshots with this tag
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -127,7 +127,11 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     let options = options(args)?;
     let repo = context.open_repo()?;
     let snapshots = context.snapshots(&repo)?;
-    let filters = Filters { tags: args.tag.clone(), hosts: args.host.clone(), since: None };
+    let filters = Filters {
+        tags: args.tag.clone(),
+        hosts: args.host.iter().map(|host| Name::from(host.as_os_str())).collect(),
+        since: None,
+    };
     let snapshot = context.choose(&selector.wanted, &snapshots, &filters)?;
     let path = selector.path.map(|path| whole(path, &snapshot.document)).transpose()?;
     let placements = place(&snapshot.document, path.as_ref());

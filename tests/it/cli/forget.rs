@@ -194,3 +194,41 @@ fn a_damaged_plan_of_a_prune_is_set_aside_by_a_repair() {
     env.ok(["verify"]);
     env.ok(["restore", "latest", "--target", &env.arg("out")]);
 }
+
+#[test]
+fn sources_that_only_look_alike_are_judged_by_themselves() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let env = TestEnv::new();
+    let path = |name: &[u8]| -> OsString {
+        let path = env.path("").join(OsStr::from_bytes(name));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("file"), name).unwrap();
+        path.into_os_string()
+    };
+    let (a, b) = (path(b"a"), path(b"b"));
+    let mut both = a.clone().into_vec();
+    both.push(b' ');
+    both.extend_from_slice(b.as_bytes());
+    let with_space = OsString::from_vec(both);
+    std::fs::create_dir_all(&with_space).unwrap();
+    let take = |roots: &[&OsStr], host: &[u8]| {
+        let more = [OsStr::new("snapshot"), OsStr::new("--host"), OsStr::from_bytes(host)];
+        env.ok(more.iter().chain(roots))
+    };
+    // the first two are of one source, in whatever order its roots were named
+    take(&[&a, &b], b"web");
+    take(&[&b, &a], b"web");
+    take(&[&with_space], b"web");
+    take(&[&path(b"n\xff")], b"web");
+    take(&[&path(b"n\xfe")], b"web");
+    take(&[&a], b"w\xff");
+    take(&[&a], b"w\xfe");
+    let run = env.run(["forget", "--keep-last", "1"]);
+    assert!(run.stderr.contains("1 snapshot forgotten, 6 kept"), "{}{}", run.stdout, run.stderr);
+    let of_one: [&[u8]; 3] = [b"snapshots", b"--host", b"w\xff"];
+    let listed = env.ok(of_one.iter().map(|arg| OsStr::from_bytes(arg)));
+    assert_eq!(listed.matches(r"w\xff").count(), 1, "{listed}");
+    assert_eq!(listed.matches(r"w\xfe").count(), 0, "{listed}");
+    assert_eq!(env.run(["ls", "latest~1", "--host", "web"]).code, 1, "another source is no way back");
+}
