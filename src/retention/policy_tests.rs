@@ -244,7 +244,7 @@ proptest! {
             });
             let last_complete = !candidate.partial && newer().all(|other| other.partial);
             let last_drilled = candidate.drilled && newer().all(|other| !other.drilled);
-            let tagged = candidate.tags.iter().any(|tag| policy.keep_tags.contains(tag));
+            let tagged = candidate.tags.iter().any(|tag| policy.keep_tags.iter().any(|kept| *kept.as_bytes() == tag.0));
             let recent = newer().count() < policy.keep_last as usize;
             if last_complete || last_drilled || tagged || recent {
                 prop_assert!(judgement.keep, "{:?}", candidate);
