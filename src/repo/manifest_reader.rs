@@ -160,8 +160,7 @@ impl<'a, 'r> ManifestReader<'a, 'r> {
     fn fetch_list(&mut self, of: &ChunkRef) -> Result<Vec<ChunkRef>> {
         (self.begun, self.at_stake) = (Some(of.first.clone()), of.entries);
         let list = self.chunks.with_chunk(of.chunk, read_list)??;
-        let sum: u64 = list.iter().map(|r| r.entries).fold(0, u64::saturating_add);
-        if list.first().map(|r| &r.first) != Some(&of.first) || sum != of.entries {
+        if !of.lists(&list) {
             return Err(
                 FormatError::malformed("a manifest's list", "it is not the one it is listed as").into()
             );

@@ -8,13 +8,14 @@ use super::Problem;
 use super::manifests::Survey;
 use super::packs::{States, read_more};
 use super::problem::{BadChunks, Hit, LostPath, MAX_PATHS, Stretch};
+use crate::base::event::Observer;
 use crate::base::id::{ChunkId, SnapshotId};
 use crate::base::name::Name;
 use crate::format::manifest::{ChunkRef, MAX_LEVEL, is_in_order, line_chunks, line_path, lines, read_list};
 use crate::format::snapshot::Document;
 use crate::repo::load::Loaded;
 use crate::repo::reader::ChunkReader;
-use crate::repo::{ChunkIndex, Repo, Result};
+use crate::repo::{ChunkIndex, Repo, RepoError, Result};
 
 /// Frames of manifests that are kept while they are walked.
 const FRAMES: usize = 6;
@@ -28,6 +29,7 @@ pub fn report(
     survey: Survey,
     mut states: States,
     found: &mut Vec<Problem>,
+    observer: &dyn Observer,
 ) -> Result<()> {
     let index = &loaded.index;
     // packs in which a manifest turned out to be damaged, but which were not to be read
@@ -51,7 +53,7 @@ pub fn report(
         found.push(Problem::ChunksMissing { chunks, hits: Vec::new() });
     }
     if !bad.is_empty() {
-        let mut lost = trace(repo, index, &bad, documents)?;
+        let mut lost = trace(repo, index, &bad, documents, observer)?;
         super::likely::add(repo, index, documents, lost.values_mut().flatten())?;
         for (number, hits) in lost {
             if let Some(problem) = found.get_mut(number) {
@@ -112,14 +114,16 @@ struct Trace<'a, 'r> {
     hit: &'a mut HashMap<ChunkId, PathHits>,
     found: BTreeMap<usize, Hit>,
     snapshot: SnapshotId,
+    observer: &'a dyn Observer,
 }
 
 /// For each problem's number what is lost by it.
-fn trace(
+pub(super) fn trace(
     repo: &Repo,
     index: &ChunkIndex,
     bad: &BadChunks,
     documents: &[(SnapshotId, Document)],
+    observer: &dyn Observer,
 ) -> Result<BTreeMap<usize, Vec<Hit>>> {
     let mut chunks = ChunkReader::new(repo.store(), index, FRAMES)?;
     let (mut clean, mut hit) = (HashSet::new(), HashMap::new());
@@ -132,9 +136,10 @@ fn trace(
             hit: &mut hit,
             found: BTreeMap::new(),
             snapshot: *snapshot,
+            observer,
         };
         for root in &document.roots {
-            trace.refs(&root.path.0, root.manifest.level.min(MAX_LEVEL), &root.manifest.chunks, None);
+            trace.refs(&root.path.0, root.manifest.level.min(MAX_LEVEL), &root.manifest.chunks, None)?;
         }
         for (number, hit) in trace.found {
             all.entry(number).or_default().push(hit);
@@ -145,8 +150,11 @@ fn trace(
 
 impl Trace<'_, '_> {
     // `end`: the path that comes behind all of them.
-    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef], end: Option<&Name>) {
+    fn refs(&mut self, root: &[u8], level: u32, refs: &[ChunkRef], end: Option<&Name>) -> Result<()> {
         for (position, of) in refs.iter().enumerate() {
+            if self.observer.interrupted() {
+                return Err(RepoError::Interrupted);
+            }
             let next = refs.get(position + 1);
             if !is_in_order(of, next, end) {
                 // a problem of its own; followed, it could lead on without end
@@ -157,11 +165,14 @@ impl Trace<'_, '_> {
                 self.lose_stretch(number, root, of, until);
             } else if level == 0 {
                 self.leaf(root, of);
-            } else if let Ok(Ok(list)) = self.chunks.with_chunk(of.chunk, read_list) {
-                // what does not read as a list is a problem of its own
-                self.refs(root, level - 1, &list, until);
+            } else if let Ok(Ok(list)) = self.chunks.with_chunk(of.chunk, read_list)
+                && of.lists(&list)
+            {
+                // what does not read as this list is a problem of its own; followed, it could be met again and again
+                self.refs(root, level - 1, &list, until)?;
             }
         }
+        Ok(())
     }
 
     fn lose_stretch(&mut self, number: usize, root: &[u8], of: &ChunkRef, until: Option<&Name>) {

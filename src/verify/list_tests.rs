@@ -6,7 +6,7 @@ use super::stretch_tests::{Notices, taken};
 use super::tests::open_repo;
 use super::*;
 use crate::base::Name;
-use crate::base::event::{Quiet, Stopper};
+use crate::base::event::{Event, Observer, Quiet, Stopper};
 use crate::base::id::ChunkId;
 use crate::catalog::paths::{Part, parts};
 use crate::catalog::pattern::{Letters, Pattern};
@@ -237,6 +237,39 @@ fn lists_that_overlap_end_soon() {
         let answer = versions::find(&mut chunks, &[&listed.snapshot], &pattern, &|| false).unwrap();
         assert_eq!(answer.unread.len(), 1, "{same}");
     }
+}
+
+// Asked so often, it wants an end.
+struct Patient(std::sync::atomic::AtomicU32);
+
+impl Observer for Patient {
+    fn event(&self, _: Event<'_>) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 10_000
+    }
+}
+
+// Each list is in order by itself, and leads to one that is not the one it is listed as.
+#[test]
+fn what_damage_costs_is_found_out_soon_where_lists_lead_to_one_another() {
+    let mut listed = Listed::new();
+    let mut below = listed.snapshot.document.roots[0].manifest.chunks[0].clone();
+    for level in 0..8 {
+        let name = |n: u32| Name(format!("{}{n:04}", char::from(b'a' + level)).into_bytes());
+        let list: Vec<ChunkRef> = (0..128).map(|n| ChunkRef { first: name(n), ..below.clone() }).collect();
+        below = store(&listed.memory, &[&list]).remove(0);
+    }
+    let entries = below.entries;
+    listed.snapshot.document.roots[0].manifest = List { level: 8, entries, chunks: vec![below] };
+    let repo = open_repo(listed.memory.clone());
+    let loaded = repo.load(Condemned::Use).unwrap();
+    let bad = [(ChunkId::of(b"lost"), 0)].into();
+    let documents = [(listed.snapshot.id, listed.snapshot.document.clone())];
+    let found = impact::trace(&repo, &loaded.index, &bad, &documents, &Patient(0.into()));
+    assert!(found.is_ok(), "{found:?}");
+    let found = impact::trace(&repo, &loaded.index, &bad, &documents, &Stopper(true.into()));
+    assert!(matches!(found, Err(crate::repo::RepoError::Interrupted)), "{found:?}");
 }
 
 #[test]

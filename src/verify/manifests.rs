@@ -67,6 +67,7 @@ struct Walk<'a, 'r> {
     chosen: BTreeSet<u32>,
     hit: Hit,
     root: Name,
+    observer: &'a dyn Observer,
 }
 
 /// Walks the manifests of these snapshots.
@@ -82,9 +83,6 @@ pub fn survey(
     let mut chunks = ChunkReader::new(repo.store(), index, FRAMES)?;
     let (mut survey, mut known) = (Survey::default(), Known::new());
     for (id, document) in documents {
-        if observer.interrupted() {
-            return Err(RepoError::Interrupted);
-        }
         let hit = Hit { snapshot: *id, paths: Vec::new(), lost_entries: 0 };
         let mut walk = Walk {
             index,
@@ -97,6 +95,7 @@ pub fn survey(
             chosen: BTreeSet::new(),
             hit,
             root: Name::default(),
+            observer,
         };
         for root in &document.roots {
             if let Err(why) = walk.root(root)? {
@@ -134,6 +133,9 @@ impl Walk<'_, '_> {
     // `end`: where the list above goes on.
     fn refs(&mut self, level: u32, refs: &[ChunkRef], end: Option<&Name>) -> Judged {
         for (position, of) in refs.iter().enumerate() {
+            if self.observer.interrupted() {
+                return Err(RepoError::Interrupted);
+            }
             let next = refs.get(position + 1);
             if !is_in_order(of, next, end)
                 || self.last.as_ref().is_some_and(|(last, _)| !last.is_empty() && !before(last, &of.first.0))
@@ -155,8 +157,7 @@ impl Walk<'_, '_> {
             Ok(list) => list,
             Err(e) => return Ok(Err(e.to_string())),
         };
-        let total = list.iter().map(|c| c.entries).fold(0, u64::saturating_add);
-        if total != of.entries || list.first().map(|c| &c.first) != Some(&of.first) {
+        if !of.lists(&list) {
             return Ok(Err("a list is not the one it is listed as".to_owned()));
         }
         self.refs(level - 1, &list, end)

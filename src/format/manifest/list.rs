@@ -46,6 +46,12 @@ pub struct List {
 }
 
 impl ChunkRef {
+    /// True if this is the list that the reference is for: it begins there and has as many entries.
+    pub fn lists(&self, list: &[Self]) -> bool {
+        let entries = list.iter().map(|of| of.entries).fold(0, u64::saturating_add);
+        list.first().is_some_and(|of| of.first == self.first) && entries == self.entries
+    }
+
     /// Writes the line of a list, newline included.
     pub fn write_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"first\":");
