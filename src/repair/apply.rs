@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::proposal::{Proposal, listing};
+use super::proposal::{Proposal, for_each_needed, listing};
 use super::salvage::Salvage;
 use super::{Outcome, RepairError, Result, rebuild};
 use crate::base::event::{Event, Observer, Step};
@@ -32,14 +32,14 @@ pub fn apply(proposal: &Proposal, repo: &mut Repo, observer: &dyn Observer) -> R
         return Err(RepairError::Busy);
     }
     observer.event(Event::Started { step: Step::Repair, bytes: None });
-    let result = mend(proposal, repo);
+    let result = mend(proposal, repo, observer);
     observer.event(Event::Finished);
     // others may go on, whatever came of it
     repo.share()?;
     result
 }
 
-fn mend(proposal: &Proposal, repo: &Repo) -> Result<Outcome> {
+fn mend(proposal: &Proposal, repo: &Repo, observer: &dyn Observer) -> Result<Outcome> {
     if listing(repo)? != proposal.based_on {
         return Err(RepairError::Changed);
     }
@@ -51,14 +51,27 @@ fn mend(proposal: &Proposal, repo: &Repo) -> Result<Outcome> {
     }
     repo.store().sync()?;
     if proposal.rebuild_index {
-        rebuild_index(proposal, repo, &mut outcome)?;
+        rebuild_index(proposal, repo, &mut outcome, observer)?;
     }
     for key in &proposal.quarantine {
         still_unreadable(repo, key)?;
         outcome.quarantined.push(park(repo, key)?);
     }
     repo.store().sync()?;
+    outcome.missing_chunks = missing(repo)?;
     Ok(outcome)
+}
+
+// What nothing tells of where it lay cannot be counted by what was looked at, but by who needs it.
+fn missing(repo: &Repo) -> Result<u64> {
+    let index = repo.load(Condemned::Use)?.index;
+    let mut missing = HashSet::new();
+    for_each_needed(repo, repo.store(), &index, &mut |chunk| {
+        if index.get(&chunk).is_none() {
+            missing.insert(chunk);
+        }
+    })?;
+    Ok(missing.len() as u64)
 }
 
 // A read that failed may have been the moment's: a document that is given now stays.
@@ -84,7 +97,12 @@ fn rewrite(proposal: &Proposal, repo: &Repo, outcome: &mut Outcome) -> Result<()
     Ok(())
 }
 
-fn rebuild_index(proposal: &Proposal, repo: &Repo, outcome: &mut Outcome) -> Result<()> {
+fn rebuild_index(
+    proposal: &Proposal,
+    repo: &Repo,
+    outcome: &mut Outcome,
+    observer: &dyn Observer,
+) -> Result<()> {
     let damaged: BTreeSet<PackId> = proposal.salvage.iter().copied().collect();
     let before = rebuild::listed(repo, &damaged)?;
     let known = match proposal.salvage.is_empty() {
@@ -92,7 +110,7 @@ fn rebuild_index(proposal: &Proposal, repo: &Repo, outcome: &mut Outcome) -> Res
         false => rebuild::from_tables(repo, &before)?,
     };
     let writer = Writer::with_index(repo, DEFAULT_LEVEL, known);
-    let saved = salvage(proposal, repo, &writer, outcome)?;
+    let saved = salvage(proposal, repo, &writer, outcome, observer)?;
     let indexes = rebuild::write(repo, &writer, &before)?;
     // with the new packs, and whatever an interrupted repair left
     let now = rebuild::listed(repo, &damaged)?;
@@ -122,12 +140,13 @@ fn salvage(
     repo: &Repo,
     writer: &Writer,
     outcome: &mut Outcome,
+    observer: &dyn Observer,
 ) -> Result<HashSet<ChunkId>> {
     if proposal.salvage.is_empty() {
         return Ok(HashSet::new());
     }
     let loaded = repo.load(Condemned::Use)?;
-    let mut salvage = Salvage::new(writer)?;
+    let mut salvage = Salvage::new(writer, observer)?;
     for &pack in &proposal.salvage {
         let bytes = repo.store().size(&Key::pack(pack))?;
         salvage.pack(pack, bytes, &loaded)?;

@@ -51,6 +51,8 @@ pub struct Outcome {
     pub saved_chunks: u64,
     /// How many chunks of them nothing could be got from.
     pub lost_chunks: u64,
+    /// Chunks that some snapshot needs, as far as its manifest can be read, and no pack has.
+    pub missing_chunks: u64,
     /// The index objects that now describe all packs, if they were made again.
     pub indexes: Vec<IndexId>,
     /// Where everything that was taken out of use lies now.

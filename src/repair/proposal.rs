@@ -11,7 +11,7 @@ use crate::repo::load::{Condemned, read_table};
 use crate::repo::reader::ChunkReader;
 use crate::repo::{ChunkIndex, Place, Repo};
 use crate::store::{Key, Kind, Store};
-use crate::verify::{self, Checker, Layout, Problem, Selection, verify};
+use crate::verify::{self, Checker, Layout, Problem, Selection, Severity, verify};
 
 use super::overlay::Overlay;
 
@@ -30,10 +30,17 @@ pub struct Proposal {
     pub rebuild_index: bool,
     /// Objects that are only moved to the quarantine.
     pub quarantine: Vec<Key>,
+    /// Documents that cannot be read, and stay where they are.
+    pub unreadable: u64,
     pub(super) based_on: BTreeMap<Key, u64>,
 }
 
 impl Proposal {
+    /// True if data is lost, be it mended or not.
+    pub fn has_loss(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity() == Severity::DataLoss)
+    }
+
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.rewrite.is_empty()
@@ -74,6 +81,7 @@ pub fn propose(repo: &Repo, options: &Options, observer: &dyn Observer) -> Resul
             Problem::DocumentDamaged { snapshot, .. } if options.unreadable_documents => {
                 proposal.quarantine.extend(document_objects(&proposal.based_on, *snapshot));
             }
+            Problem::DocumentDamaged { .. } => proposal.unreadable += 1,
             // nobody can say what it condemned, so no writer may begin; taken by somebody who is alone, it condemns nothing
             Problem::ObjectMalformed { key, .. } if *key == Key::prune(key.stem()) => {
                 proposal.quarantine.push(key.clone());
@@ -168,7 +176,7 @@ fn bad_places(
 }
 
 /// Every chunk that some snapshot needs, as far as manifests can be read: theirs and their files'.
-fn for_each_needed(
+pub(super) fn for_each_needed(
     repo: &Repo,
     store: &dyn Store,
     index: &ChunkIndex,

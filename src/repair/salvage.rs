@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::Read as _;
 
+use crate::base::event::Observer;
 use crate::base::id::{ChunkId, PackId, from_hex};
 use crate::format::frame::{Decoder, Encoder, MAX_FRAME, stream_decoder};
 use crate::format::pack::{BLOCK, FrameBuilder, FrameInfo, Kind, Table, header, member_len};
@@ -22,6 +23,7 @@ struct Frame {
 /// Saves chunks into new packs.
 pub struct Salvage<'w> {
     store: &'w dyn Store,
+    observer: &'w dyn Observer,
     writer: &'w Writer,
     content: PackWriter<'w>,
     manifest: PackWriter<'w>,
@@ -39,9 +41,10 @@ impl<'w> Salvage<'w> {
     ///
     /// # Errors
     /// If the compressor gets no memory.
-    pub fn new(writer: &'w Writer) -> Result<Self> {
+    pub fn new(writer: &'w Writer, observer: &'w dyn Observer) -> Result<Self> {
         Ok(Self {
             store: writer.store(),
+            observer,
             writer,
             content: PackWriter::new(writer, Kind::Content),
             manifest: PackWriter::new(writer, Kind::Manifest),
@@ -56,9 +59,9 @@ impl<'w> Salvage<'w> {
     /// Saves what is good of a pack.
     ///
     /// # Errors
-    /// If the new packs cannot be written. What cannot be read is counted.
+    /// If the new packs cannot be written, or somebody wants an end. What cannot be read is counted.
     pub fn pack(&mut self, id: PackId, bytes: u64, loaded: &Loaded) -> Result<()> {
-        let (kind, mut frames) = self.layout(id, bytes, loaded);
+        let (kind, mut frames) = self.layout(id, bytes, loaded)?;
         // In another order than before: the same frames in the same order would make the same pack,
         // whose name the damaged one still has.
         frames.reverse();
@@ -81,12 +84,12 @@ impl<'w> Salvage<'w> {
     }
 
     // The pack's own table, else what an index says of it, else what its bytes look like.
-    fn layout(&mut self, id: PackId, bytes: u64, loaded: &Loaded) -> (Kind, Vec<Frame>) {
+    fn layout(&mut self, id: PackId, bytes: u64, loaded: &Loaded) -> Result<(Kind, Vec<Frame>)> {
         if let Ok(table) = read_table(self.store, id, bytes) {
-            return placed(table);
+            return Ok(placed(table));
         }
         if let Some(table) = loaded.absent.get(&id) {
-            return placed(table.clone());
+            return Ok(placed(table.clone()));
         }
         let known = (0u32..).zip(loaded.index.packs()).find(|(_, pack)| pack.id == Some(id));
         if let Some((number, pack)) = known {
@@ -97,7 +100,7 @@ impl<'w> Salvage<'w> {
                 let chunks = group.unwrap_or_default().iter().map(|(id, p)| (*id, p.size)).collect();
                 FrameInfo { bytes: place.bytes, chunks }
             });
-            return placed(Table { kind: pack.kind, frames: frames.collect() });
+            return Ok(placed(Table { kind: pack.kind, frames: frames.collect() }));
         }
         self.scan(&Key::pack(id), bytes)
     }
@@ -175,32 +178,60 @@ impl<'w> Salvage<'w> {
     }
 
     // No table, no index: frames and members are found by what they look like; hashes decide.
-    fn scan(&mut self, key: &Key, bytes: u64) -> (Kind, Vec<Frame>) {
+    fn scan(&mut self, key: &Key, bytes: u64) -> Result<(Kind, Vec<Frame>)> {
         let (mut at, mut frames, mut manifests) = (0, Vec::new(), true);
-        while at < bytes {
-            self.stored.resize((bytes - at).min(MAX_FRAME + (1 << 20)) as usize, 0);
-            if self.store.read_at(key, at, &mut self.stored).is_err() {
-                self.read_sectors(key, at);
+        // what `stored` holds begins there
+        let mut begin = 0;
+        self.stored.clear();
+        for step in 0u64.. {
+            if step.is_multiple_of(1024) && self.observer.interrupted() {
+                return Err(RepoError::Interrupted);
             }
-            let Some(start) = memchr::memmem::find(&self.stored, &MAGIC) else {
-                at += (self.stored.len() as u64).saturating_sub(MAGIC.len() as u64 - 1).max(1);
+            let end = begin + self.stored.len() as u64;
+            if at >= end || (end < bytes && end - at < MAX_FRAME) {
+                if at >= bytes {
+                    break;
+                }
+                begin = at;
+                self.stored.resize((bytes - at).min(MAX_FRAME + STRETCH) as usize, 0);
+                if self.store.read_at(key, at, &mut self.stored).is_err() {
+                    self.read_sectors(key, at);
+                }
+            }
+            let stored = &self.stored[(at - begin) as usize..];
+            match memchr::memmem::find(stored, &MAGIC) {
+                Some(0) => {}
+                Some(start) => {
+                    at += start as u64;
+                    continue;
+                }
+                None => {
+                    at += (stored.len() as u64).saturating_sub(MAGIC.len() as u64 - 1).max(1);
+                    continue;
+                }
+            }
+            // most of what only looks like one ends here, and costs little
+            if self.decoder.decode_beginning(stored, BLOCK as u64, &mut self.raw).is_err() {
+                at += MAGIC.len() as u64;
                 continue;
-            };
-            let stored = &self.stored[start..];
+            }
             let len = zstd::zstd_safe::find_frame_compressed_size(stored);
             let len = len.ok().filter(|len| *len > 0).unwrap_or(stored.len());
             decode_prefix(&stored[..len], MAX_FRAME, &mut self.raw);
             let chunks = members_of(&self.raw, &mut manifests);
-            let step = if chunks.is_empty() { MAGIC.len() } else { len };
-            if !chunks.is_empty() {
+            let is_one = !chunks.is_empty();
+            if is_one {
                 let info = FrameInfo { bytes: len as u32, chunks };
-                frames.push(Frame { offset: at + start as u64, info });
+                frames.push(Frame { offset: at, info });
             }
-            at += (start + step) as u64;
+            at += if is_one { len } else { MAGIC.len() } as u64;
         }
-        (if manifests { Kind::Manifest } else { Kind::Content }, frames)
+        Ok((if manifests { Kind::Manifest } else { Kind::Content }, frames))
     }
 }
+
+/// So much more than the largest frame is held of a pack that is looked through.
+const STRETCH: u64 = 32 << 20;
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 

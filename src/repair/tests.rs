@@ -127,6 +127,45 @@ fn frames_are_found_without_table_and_index() {
     assert_eq!(restorable(&fixture.memory), before);
 }
 
+// Found by review: only chunks that were found could be lost, so that a pack of which nothing was found had none.
+#[test]
+fn what_is_not_found_at_all_is_lost_too() {
+    let fixture = Fixture::new();
+    for object in fixture.memory.list(Kind::Index).unwrap() {
+        fixture.memory.tamper(&object.key, None);
+    }
+    let (largest, _) = fixture
+        .memory
+        .list(Kind::Packs)
+        .unwrap()
+        .into_iter()
+        .map(|o| (o.key, o.bytes))
+        .max_by_key(|o| o.1)
+        .unwrap();
+    let mut bytes = fixture.memory.objects()[&largest].to_vec();
+    bytes.pop();
+    bytes[4] ^= 0xff;
+    fixture.memory.tamper(&largest, Some(bytes));
+    let outcome = repair(fixture.memory.clone()).unwrap();
+    assert!(outcome.missing_chunks > 0, "{outcome:?}");
+    let proposal = propose(&open_repo(fixture.memory.clone()), &Options::default(), &Quiet).unwrap();
+    assert!(proposal.is_empty() && proposal.has_loss());
+}
+
+// Found by review: each of these looks like the beginning of a frame, and all that follows was read again.
+#[test]
+fn a_pack_of_beginnings_is_looked_through_once() {
+    let fixture = Fixture::new();
+    let bytes = [0x28, 0xb5, 0x2f, 0xfd].repeat(2 << 20);
+    let key = Key::pack(PackId::of(&bytes));
+    fixture.memory.tamper(&key, Some(bytes));
+    let counting =
+        FaultyStore::reading(fixture.memory.clone(), u64::MAX, crate::store::testing::ReadFault::Once);
+    let outcome = repair(counting).unwrap();
+    assert_eq!((outcome.salvaged.len(), outcome.missing_chunks), (1, 0));
+    assert_eq!(deep(&fixture.memory).problems, []);
+}
+
 #[test]
 fn documents_are_moved_only_when_asked() {
     let fixture = Fixture::new();

@@ -7,6 +7,7 @@ use crate::base::size;
 use crate::cli::context::Context;
 use crate::cli::error::CommandError;
 use crate::repair::{Options, Outcome, Proposal, RepairError, apply, propose};
+use crate::store::Key;
 use crate::sys::host::worker_count;
 
 /// Mend a repository
@@ -39,13 +40,13 @@ pub fn run(args: &RepairArgs, context: &Context) -> Result<Exit, CommandError> {
     if args.dry_run || proposal.is_empty() {
         drop(observer);
         show_proposal(&proposal, context)?;
-        return Ok(Exit::Done);
+        return Ok(if proposal.is_empty() && proposal.has_loss() { Exit::Damage } else { Exit::Done });
     }
     let outcome = apply(&proposal, &mut repo, &*observer)?;
     drop(observer);
     context.record_where_possible(&repo, "repair", outcome_json(&outcome));
     show_outcome(&outcome, context)?;
-    Ok(if outcome.lost_chunks > 0 { Exit::Damage } else { Exit::Done })
+    Ok(if outcome.lost_chunks + outcome.missing_chunks > 0 { Exit::Damage } else { Exit::Done })
 }
 
 fn show_proposal(proposal: &Proposal, context: &Context) -> Result<(), CommandError> {
@@ -63,7 +64,11 @@ fn show_proposal(proposal: &Proposal, context: &Context) -> Result<(), CommandEr
         }));
     }
     if proposal.is_empty() {
-        context.say("there is nothing that a repair can mend");
+        context.say(match proposal.has_loss() {
+            false => "there is nothing that a repair can mend",
+            true => "there is nothing that a repair can mend, but data is lost: lifeboat verify says what",
+        });
+        say_unreadable(proposal, context);
         return Ok(());
     }
     let mut text = String::new();
@@ -85,6 +90,15 @@ fn show_proposal(proposal: &Proposal, context: &Context) -> Result<(), CommandEr
     context.print(&text)
 }
 
+fn say_unreadable(proposal: &Proposal, context: &Context) {
+    if proposal.unreadable > 0 {
+        context.say(format!(
+            "{} cannot be read: lifeboat repair --unreadable-documents sets them aside, so that the next command is not held up",
+            size::plural(proposal.unreadable, "document"),
+        ));
+    }
+}
+
 fn outcome_json(outcome: &Outcome) -> serde_json::Value {
     json!({
         "rewritten": outcome.rewritten.iter().map(|k| k.as_str().to_owned()).collect::<Vec<_>>(),
@@ -92,6 +106,7 @@ fn outcome_json(outcome: &Outcome) -> serde_json::Value {
         "salvaged": outcome.salvaged,
         "saved_chunks": outcome.saved_chunks,
         "lost_chunks": outcome.lost_chunks,
+        "missing_chunks": outcome.missing_chunks,
         "indexes": outcome.indexes,
         "quarantined": outcome.quarantined.iter().map(|k| k.as_str().to_owned()).collect::<Vec<_>>(),
     })
@@ -110,7 +125,18 @@ fn show_outcome(outcome: &Outcome, context: &Context) -> Result<(), CommandError
         size::count(outcome.lost_chunks),
         outcome.quarantined.len(),
     ));
-    if outcome.lost_chunks > 0 {
+    if outcome.missing_chunks > 0 {
+        let chunks = size::plural(outcome.missing_chunks, "chunk");
+        context.say(format!("{chunks} that snapshots need are in no pack any more"));
+    }
+    let is_document =
+        |key: &Key| key.as_str().starts_with("quarantine/snapshots/") && key.as_str().ends_with(".json");
+    if outcome.quarantined.iter().any(is_document) {
+        context.say(
+            "the snapshots of the documents that were set aside are gone: prune goes on with --accept-older",
+        );
+    }
+    if outcome.lost_chunks + outcome.missing_chunks > 0 {
         context.say("next: lifeboat verify names the files that are lost; a new snapshot stores them again where they still exist");
     }
     Ok(())
