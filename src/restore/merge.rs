@@ -116,7 +116,7 @@ impl<'o> Run<'o, '_> {
         visit: Visit<'_>,
     ) -> Result<(), RestoreError> {
         self.check_interrupt()?;
-        self.there += 1;
+        self.there += u64::from(!self.nested.is_inner(visit.path));
         if let Some((top, doomed)) = &merge.inside {
             if is_within_subtree(visit.path, top) {
                 if merge.room.is_some() {
@@ -177,8 +177,8 @@ impl<'o> Run<'o, '_> {
     fn inside_doomed(&mut self, merge: &Merge<'o>, visit: &Visit<'_>) {
         let stays = self.stays(merge, visit);
         let Some(doomed) = self.doomed.last_mut() else { return };
-        let around = |entry: &Vec<u8>| is_within_subtree(visit.path, entry);
-        if doomed.spared.entries.iter().next_back().is_some_and(around) {
+        // also what lies above another placement's top, which was known before
+        if doomed.spared.holds(visit.path) || doomed.spared.above.contains(visit.path) {
             return;
         }
         if stays {
@@ -214,7 +214,8 @@ impl<'o> Run<'o, '_> {
         if self.lost.get() {
             return self.unknown(merge, visit);
         }
-        let kept = visit.path == b"lost+found" || visit.path == ROOT;
+        let elsewhere = self.nested.is_inner(visit.path) || self.nested.is_held(visit.path);
+        let kept = visit.path == b"lost+found" || visit.path == ROOT || elsewhere;
         if visit.item.live.stat.kind == Type::Dir {
             merge.inside = Some((visit.path.to_vec(), merge.delete.is_some() && !kept));
         }
@@ -229,7 +230,9 @@ impl<'o> Run<'o, '_> {
         let (parent, name) = split(visit.path);
         if let Some(dir) = merge.stack.parent(parent, self.shared) {
             let (name, path) = (name.to_vec(), visit.path.to_vec());
-            self.doomed.push(Doomed { dir, name, path, entries: 1, spared: Spared::default() });
+            let spared = self.nested.spared(&path);
+            let entries = u64::from(spared.above.is_empty());
+            self.doomed.push(Doomed { dir, name, path, entries, spared });
         }
     }
 

@@ -19,6 +19,7 @@ mod links;
 mod live;
 mod living;
 mod merge;
+mod nested;
 mod own;
 mod patterns;
 mod report;

@@ -31,6 +31,12 @@ pub struct Spared {
 }
 
 impl Spared {
+    /// True for an entry that is spared, and for what is in it.
+    pub fn holds(&self, path: &[u8]) -> bool {
+        let mut parents = memchr::memchr_iter(b'/', path).map(|end| &path[..end]).chain([path]);
+        !self.entries.is_empty() && parents.any(|path| self.entries.contains(path))
+    }
+
     /// Spares an entry that lies in `top` or is it. How many directories more must stay for that.
     pub fn add(&mut self, path: &[u8], top: &[u8]) -> u64 {
         self.entries.insert(path.to_vec());
@@ -47,6 +53,11 @@ impl Spared {
 }
 
 impl LeftOut {
+    /// True if a pattern left out this entry of the root.
+    pub fn excludes(&self, relative: &[u8], is_dir: bool) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.matches(relative, is_dir))
+    }
+
     /// What the document says of this root.
     ///
     /// # Errors
@@ -61,7 +72,15 @@ impl LeftOut {
         }
         let unread = document.problems.iter().filter(|problem| problem.code != UNSAVED);
         let unread = unread.map(|problem| problem.path.clone()).collect();
-        let mut left_out = Self { root: root.path.0.clone(), unread, ..Self::default() };
+        Ok(Self { unread, ..Self::by_rules(document, root)? })
+    }
+
+    /// The same, but for what could not be read.
+    ///
+    /// # Errors
+    /// A sentence, if the document's rules make no sense.
+    pub fn by_rules(document: &Document, root: &Root) -> Result<Self, String> {
+        let mut left_out = Self { root: root.path.0.clone(), ..Self::default() };
         let Some(excludes) = &document.excludes else { return Ok(left_out) };
         let options = exclude::Options {
             patterns: excludes.patterns.clone(),

@@ -16,6 +16,7 @@ use super::directory::{Directory, Shared};
 use super::links::{Leader, Link};
 use super::living::Living;
 use super::merge::Doomed;
+use super::nested::{Nested, lies_in};
 use super::own::identity;
 use super::patterns::Bases;
 use super::report::{Collector, Report};
@@ -26,7 +27,6 @@ use super::target::{in_repository, open_target, own, remove_made, target_error};
 use super::worker::Workers;
 use super::{Mode, Options, Overwrite, Placement, RestoreError};
 use crate::base::Name;
-use crate::base::name::is_within;
 use crate::format::manifest::{Entry, ROOT, Type, compare_entries, is_within_subtree};
 use crate::format::snapshot::Root;
 use crate::repo::documents::Snapshot;
@@ -60,6 +60,8 @@ pub struct Run<'o, 'j> {
     is_file: Cell<bool>,
     /// Extra entries, to be removed at the end.
     pub doomed: Vec<Doomed<'o>>,
+    /// What in the current placement is a later one's.
+    pub(super) nested: Nested,
     /// Entries that were there.
     pub there: u64,
     /// Of those, what goes because the snapshot has something else at the name of a directory.
@@ -125,6 +127,7 @@ pub fn run(
             bases: Bases::default(),
             is_file: Cell::new(false),
             doomed: Vec::new(),
+            nested: Nested::default(),
             there: 0,
             cleared: 0,
             made: Vec::new(),
@@ -167,13 +170,16 @@ impl<'o> Run<'o, '_> {
         placements: &[Placement],
     ) -> Result<(), RestoreError> {
         for (number, placement) in placements.iter().enumerate() {
-            let around =
-                |other: &Placement| other.prefix.is_empty() || is_within(&placement.prefix, &other.prefix);
-            let nested = placements[..number].iter().any(around);
+            let is_nested = lies_in(placement, &placements[..number]);
+            if is_nested {
+                // what is still being written there is not met as missing
+                self.settle()?;
+            }
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
             self.workers.forget_links();
             self.bases = Bases::of(&root.path.0, placement);
+            self.begin_nested(snapshot, placement, &placements[number + 1..])?;
             self.is_file.set(false);
             let placement = &placed(placement, root, chunks);
             if let Some(twin) = &self.options.twin {
@@ -183,8 +189,7 @@ impl<'o> Run<'o, '_> {
             let file_name = root.path.0.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
             match self.options.mode {
                 // a root in another that the snapshot has too: most of it is there by now
-                Mode::Fresh if nested => {
-                    self.settle()?;
+                Mode::Fresh if is_nested => {
                     self.in_place(&mut reader, placement, &file_name, Overwrite::IfChanged, None)?;
                 }
                 Mode::Fresh => self.fresh(&mut reader, placement, &file_name)?,
@@ -195,6 +200,27 @@ impl<'o> Run<'o, '_> {
             }
             self.flush_links()?;
         }
+        Ok(())
+    }
+
+    // What of the current placement is a later one's.
+    fn begin_nested(
+        &mut self,
+        snapshot: &Snapshot,
+        placement: &Placement,
+        later: &[Placement],
+    ) -> Result<(), RestoreError> {
+        let mut nested = std::mem::take(&mut self.nested);
+        let selection = &self.options.selection;
+        let deletes = matches!(self.options.mode, Mode::InPlace { delete: true, .. });
+        let matters = deletes && selection.is_everything_else() && selection.deletes_left_out();
+        let left_out = |other: &Placement| {
+            let root = snapshot.document.roots.get(other.root).filter(|_| matters);
+            let rules = root.map(|root| LeftOut::by_rules(&snapshot.document, root)).transpose();
+            rules.map_err(|why| self.nothing_removed(&why))
+        };
+        nested.begin(placement, later, left_out)?;
+        self.nested = nested;
         Ok(())
     }
 
@@ -212,10 +238,12 @@ impl<'o> Run<'o, '_> {
         if selection.deletes_left_out() {
             return Ok(Some(LeftOut::default()));
         }
-        LeftOut::of(&snapshot.document, root).map(Some).map_err(|why| RestoreError::Target {
-            target: Name::from(self.options.target.as_os_str()),
-            why: format!("nothing was removed: {why}"),
-        })
+        LeftOut::of(&snapshot.document, root).map(Some).map_err(|why| self.nothing_removed(&why))
+    }
+
+    fn nothing_removed(&self, why: &str) -> RestoreError {
+        let target = Name::from(self.options.target.as_os_str());
+        RestoreError::Target { target, why: format!("nothing was removed: {why}") }
     }
 
     /// Begins a placement: the directory that its top lies in.
@@ -241,13 +269,21 @@ impl<'o> Run<'o, '_> {
 
     /// The next entry, its path relative to the top of the placement.
     pub(super) fn next_placed(
-        &self,
+        &mut self,
         reader: &mut ManifestReader<'_, '_>,
         placement: &Placement,
         file_name: &[u8],
     ) -> Result<Option<Entry>, RestoreError> {
-        let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
-        entry.path = relocate(entry.path, &placement.subtree);
+        let mut entry = loop {
+            let Some(mut entry) = self.next_entry(reader, placement)? else { return Ok(None) };
+            entry.path = relocate(entry.path, &placement.subtree);
+            self.nested.note(&entry.path, entry.stat.kind == Type::Dir);
+            // a run does it twice, but it is there once
+            if !self.options.dry_run || !self.nested.is_inner(&entry.path) {
+                break entry;
+            }
+            self.check_interrupt()?;
+        };
         if entry.path == ROOT && entry.stat.kind != Type::Dir {
             entry.path = file_name_of(placement, file_name);
             self.is_file.set(true);

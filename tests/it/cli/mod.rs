@@ -8,6 +8,7 @@ mod export;
 mod forget;
 mod init;
 mod log;
+mod nested;
 mod older;
 mod plan;
 mod restore;
