@@ -75,7 +75,10 @@ impl<'o> Run<'o, '_> {
                 made = self.make_link(&link, heir);
             }
             match made {
-                Ok(()) => self.shared.collector.report().others += 1,
+                Ok(()) => {
+                    self.shared.collector.report().others += 1;
+                    self.count_name(&link.leader);
+                }
                 Err(Unlinked::Failed(e)) => self.shared.collector.problem(&link.path, "link-not-made", e),
                 Err(Unlinked::Apart { is_there }) => {
                     if is_there {
@@ -88,6 +91,14 @@ impl<'o> Run<'o, '_> {
             }
         }
         self.settle()
+    }
+
+    // One more name in the target of what was there.
+    fn count_name(&mut self, leader: &[u8]) {
+        let linked = self.workers.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = linked.get(leader).and_then(|inode| self.kept_names.get_mut(inode)) {
+            *names += 1;
+        }
     }
 
     // A name of several becomes a file of its own. `is_there`: so is the one that it should lead to.
@@ -132,6 +143,9 @@ impl<'o> Run<'o, '_> {
         if live.map(|l| (l.dev, l.stat.inode)) != Some(made) {
             return Err(Unlinked::Apart { is_there: false });
         }
+        if live.is_some_and(|live| self.leads_outside(made, live.stat.links, link.entry.stat.links)) {
+            return Err(Unlinked::Apart { is_there: true });
+        }
         let here = link.dir.fd()?;
         let powers = &self.shared.powers;
         // what is immutable gets no further name: its flags go for the moment
@@ -165,6 +179,13 @@ impl<'o> Run<'o, '_> {
             set_flags(fd.as_fd(), &link.entry.flags)?;
         }
         Ok(())
+    }
+
+    // True if an inode that was there has names outside the target: nothing in it must lead to what lies there. Before all is met,
+    // that is known only of one which has all its names already.
+    fn leads_outside(&self, inode: (u64, u64), names: u64, wanted: u64) -> bool {
+        let is_more = |met: &u64| names > *met && (self.is_all_met || names >= wanted);
+        self.kept_names.get(&inode).is_some_and(is_more)
     }
 
     /// The name of the inode's first entry in the manifest: what all its names have in common.

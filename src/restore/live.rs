@@ -64,7 +64,8 @@ pub fn meet(
         || !same_xattrs(entry, dir, name)
         || powers.sets_flags() && !same_flags(entry, dir, name)
     {
-        return Meeting::Attributes;
+        // what has other names may have them outside the target, and those would change too
+        return if live.links > 1 { Meeting::Replace } else { Meeting::Attributes };
     }
     Meeting::Same
 }

@@ -342,9 +342,13 @@ impl<'o> Run<'o, '_> {
         match self.leader_inode(entry, path) {
             None => {
                 self.keep_leader(entry, path, inode);
+                self.kept_names.insert(inode, 1);
                 found
             }
-            Some(Some(leader)) if leader == inode => found,
+            Some(Some(leader)) if leader == inode => {
+                self.kept_names.entry(inode).and_modify(|names| *names += 1);
+                found
+            }
             Some(_) => Meeting::Replace,
         }
     }

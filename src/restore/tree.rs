@@ -79,6 +79,10 @@ pub struct Run<'o, 'j> {
     pub(super) lost: Cell<bool>,
     // by the path in the manifest's root, of the first name of an inode that is restored
     pub(super) leaders: HashMap<Vec<u8>, Leader>,
+    /// Inodes of several names that stay as they are, and how many of the names were met in the target.
+    pub(super) kept_names: HashMap<(u64, u64), u64>,
+    /// True once all of the placement was met.
+    pub(super) is_all_met: bool,
     // of a dry run
     pub(super) names: Names,
 }
@@ -138,6 +142,8 @@ pub fn run(
             links: Vec::new(),
             lost: Cell::new(false),
             leaders: HashMap::new(),
+            kept_names: HashMap::new(),
+            is_all_met: false,
             names: Names::default(),
         };
         let done = run.all(chunks, snapshot, placements);
@@ -177,6 +183,8 @@ impl<'o> Run<'o, '_> {
             }
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
             self.leaders.clear();
+            self.kept_names.clear();
+            self.is_all_met = false;
             self.workers.forget_links();
             self.bases = Bases::of(&root.path.0, placement);
             self.begin_nested(snapshot, placement, &placements[number + 1..])?;
@@ -198,6 +206,7 @@ impl<'o> Run<'o, '_> {
                     self.in_place(&mut reader, placement, &file_name, overwrite, left_out)?;
                 }
             }
+            self.is_all_met = true;
             self.flush_links()?;
         }
         Ok(())
