@@ -13,7 +13,7 @@ mod read;
 pub use append::{Act, append, write};
 pub use chain::{Fault, FaultKind, verify_chain};
 pub use follow::{Cut, Followed, Progress, Reached, follow, is_at_end};
-pub use forgotten::{accepted, forgotten, removed};
+pub use forgotten::{accepted, forgotten, removed, standing};
 pub use read::{Logbook, Logged, Place, head, last, read, read_some};
 
 /// The key of a `forget` record's body under which the hash of each tombstone is told, by its snapshot.

@@ -46,6 +46,18 @@ impl Logbook {
         let whole = self.records.iter().filter(|logged| logged.fault.is_none());
         whole.filter_map(|logged| logged.record.as_ref().map(|record| (logged, record)))
     }
+
+    /// The newest trusted record of this kind: of each writer that with the highest number, and of those the latest by its time.
+    pub fn newest(&self, kind: &str) -> Option<&Record> {
+        let mut last: BTreeMap<&str, (u64, &Record)> = BTreeMap::new();
+        for (logged, record) in self.trusted().filter(|(_, record)| record.kind == kind) {
+            let of_writer = last.entry(&logged.writer).or_insert((logged.sequence, record));
+            if of_writer.0 < logged.sequence {
+                *of_writer = (logged.sequence, record);
+            }
+        }
+        last.into_values().max_by_key(|(sequence, record)| (record.at, *sequence)).map(|(_, record)| record)
+    }
 }
 
 /// What a record's object name says.
@@ -196,9 +208,7 @@ fn read_bounded(repo: &Repo, key: &Key, limit: u64) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// If the logbook cannot be read.
 pub fn last(repo: &Repo, kind: &str) -> Result<Option<Record>> {
-    let logbook = read(repo)?;
-    let of_kind = logbook.trusted().filter(|(_, record)| record.kind == kind);
-    Ok(of_kind.max_by_key(|(_, record)| (record.at, record.sequence)).map(|(_, record)| record.clone()))
+    Ok(read(repo)?.newest(kind).cloned())
 }
 
 /// The newest record of any writer, by its time, for a snapshot's document to name. Only the names are listed,

@@ -151,6 +151,11 @@ impl Repo {
         Ok(packs)
     }
 
+    /// The hash of the tombstone that says that a snapshot is forgotten, if it can be read.
+    pub fn tombstone_hash(&self, id: SnapshotId) -> Option<String> {
+        self.store.read_all(&Key::tombstone(id), MAX_SMALL).ok().map(|bytes| name_of(&bytes))
+    }
+
     /// Forgets a snapshot, which can be taken back until a prune removes it. Returns the hash of its tombstone, for the
     /// record to tell: of the one that was there already, if it was forgotten before.
     ///

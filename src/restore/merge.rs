@@ -88,7 +88,7 @@ impl<'o> Run<'o, '_> {
         let single = merge.next.as_ref().is_some_and(|e| e.path != ROOT && e.stat.kind != Type::Dir);
         if single && placement_is_file(placement, merge.next.as_ref(), file_name) {
             let alone = self.is_alone(reader, placement)?;
-            return self.single(&base, merge.next, overwrite, alone);
+            return self.single(&base, merge.next, (overwrite, merge.delete.as_ref()), alone);
         }
         if let Ok(fd) = base.fd() {
             let root = fd.try_clone_to_owned()?;

@@ -2,14 +2,16 @@
 //! unless what the snapshot does not have is to be removed.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::spare::LeftOut;
 use super::tree::Run;
 use super::{Mode, Options, RestoreError};
 use crate::format::manifest::{Entry, ROOT};
-use crate::tree::walk::{Everything, walk};
+use crate::tree::live::LiveStat;
+use crate::tree::walk::{Everything, Visit, walk};
 
 /// An entry that waits until everything in the directory at its name has been seen.
 pub struct Room<'o> {
@@ -83,12 +85,23 @@ impl<'o> Run<'o, '_> {
     ///
     /// # Errors
     /// As for any file, and if the directory cannot be gone through.
-    pub(super) fn make_room_alone(&mut self, mut room: Room<'o>, there: OwnedFd) -> Result<(), RestoreError> {
+    pub(super) fn make_room_alone(
+        &mut self,
+        mut room: Room<'o>,
+        there: OwnedFd,
+        delete: Option<&LeftOut>,
+    ) -> Result<(), RestoreError> {
+        let device = LiveStat::of(there.as_fd())?.dev;
+        let top = self.subtree.clone();
+        let is_left_out = |visit: &Visit<'_>| {
+            visit.path != ROOT && delete.is_some_and(|left_out| left_out.spares(visit, &top, device))
+        };
         walk(there, &Everything, self.options.workers, &mut |visit| -> Result<(), RestoreError> {
             self.check_interrupt()?;
             self.there += 1;
             let live = &visit.item.live;
             room.stays |= self.shared.own.is((live.dev, live.stat.inode)) || !visit.problems.is_empty();
+            room.stays |= is_left_out(&visit);
             room.entries += u64::from(visit.path != ROOT);
             Ok(())
         })?;

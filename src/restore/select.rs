@@ -39,8 +39,11 @@ pub fn place(document: &Document, path: Option<&Name>) -> Vec<Placement> {
     }
     // of several roots that hold the path, the nearest is meant
     if found.iter().filter(|p| p.prefix.is_empty()).count() > 1
-        && let Some(nearest) =
-            found.iter().filter(|p| p.prefix.is_empty()).min_by_key(|p| p.subtree.len()).cloned()
+        && let Some(nearest) = found
+            .iter()
+            .filter(|p| p.prefix.is_empty())
+            .min_by_key(|p| (p.subtree != ROOT, p.subtree.len()))
+            .cloned()
     {
         found.retain(|p| !p.prefix.is_empty());
         found.insert(0, nearest);

@@ -9,6 +9,7 @@ use super::beside::{Owners, is_newer};
 use super::directory::{Directory, stat_in};
 use super::live::{Meeting, meet};
 use super::room::Room;
+use super::spare::LeftOut;
 use super::tree::{Run, split};
 use super::{Overwrite, Placement, RestoreError};
 use crate::database::sqlite::owner_of;
@@ -57,7 +58,7 @@ impl<'o> Run<'o, '_> {
         &mut self,
         base: &Arc<Directory<'o>>,
         entry: Option<Entry>,
-        overwrite: Overwrite,
+        (overwrite, delete): (Overwrite, Option<&LeftOut>),
         alone: bool,
     ) -> Result<(), RestoreError> {
         let Some(entry) = entry.filter(|entry| self.wants(&entry.path, false)) else { return Ok(()) };
@@ -71,7 +72,7 @@ impl<'o> Run<'o, '_> {
             let fd = open_in(base.fd()?, &name, OFlags::RDONLY | OFlags::DIRECTORY)
                 .map_err(std::io::Error::from)?;
             let room = Room::new(Arc::clone(base), name, entry, false);
-            return self.make_room_alone(room, fd);
+            return self.make_room_alone(room, fd, delete);
         }
         match self.compare(&entry, &there.stat, (base.fd()?, &name), overwrite) {
             Meeting::Keep => self.shared.collector.report().kept += 1,

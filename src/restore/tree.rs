@@ -182,6 +182,11 @@ impl<'o> Run<'o, '_> {
                 self.settle()?;
             }
             let Some(root) = snapshot.document.roots.get(placement.root) else { continue };
+            if is_nested && let Err(RestoreError::Target { why, .. }) = self.base_of(&placement.prefix) {
+                let why = format!("{why}; restore {} by itself to another directory", root.path);
+                self.shared.collector.problem(&placement.prefix, "root-not-restored", why);
+                continue;
+            }
             self.leaders.clear();
             self.kept_names.clear();
             self.is_all_met = false;

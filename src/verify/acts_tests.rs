@@ -105,6 +105,53 @@ fn what_was_taken_back_or_done_anew_is_not_missed() {
     assert_eq!(codes(&fixture.memory), [""; 0]);
 }
 
+// Found by review: the record with the later time was taken for the later one.
+#[test]
+fn a_clock_that_was_wrong_decides_nothing() {
+    use crate::base::time::{Clock, Timestamp};
+    let at = |seconds: i64| Clock::Fixed(Timestamp::from_seconds(1_800_000_000 + seconds).unwrap().0);
+    for wrong in [-10, 10] {
+        let (fixture, _) = world();
+        let memory = fixture.memory.clone();
+        let snapshot = open_repo(memory.clone()).snapshots().unwrap().0[1].id;
+        let open =
+            |seconds: i64| crate::repo::Repo::open(std::sync::Arc::new(memory.clone()), at(seconds)).unwrap();
+        let act = |kind: &str, hash: &str, seconds: i64| {
+            let body =
+                serde_json::json!({"snapshots": [snapshot], TOMBSTONES_FIELD: {snapshot.to_hex(): hash}});
+            let act = Act { kind: kind.to_owned(), host: Name::from("h"), user: Name::from("u"), body };
+            append(&open(seconds), &fixture.key, act).unwrap();
+        };
+        let forget = |seconds: i64| {
+            let repo = open(seconds);
+            let hash = repo
+                .forget(&Tombstone {
+                    lifeboat: "tombstone".to_owned(),
+                    version: 1,
+                    repository: repo.config().id.clone(),
+                    snapshot,
+                    at: repo.clock().now(),
+                    by: Name::from("u@h"),
+                    why: None,
+                })
+                .unwrap();
+            act("forget", &hash, seconds);
+            hash
+        };
+        let hash = forget(wrong);
+        act("remember", &hash, 0);
+        open(0).remember(snapshot).unwrap();
+        assert_eq!(codes(&memory), [""; 0], "{wrong}");
+        let copy = memory.copy();
+        copy.tamper(&Key::document(snapshot), None);
+        assert!(codes(&copy).contains(&"document-missing"), "{wrong}: {:?}", codes(&copy));
+        forget(-wrong);
+        assert_eq!(codes(&memory), [""; 0], "{wrong}");
+        memory.tamper(&Key::tombstone(snapshot), None);
+        assert_eq!(codes(&memory), ["tombstone-missing"], "{wrong}");
+    }
+}
+
 #[test]
 fn plans_and_sessions_of_the_first_repositories_have_random_names() {
     let (fixture, _) = world();

@@ -1,6 +1,6 @@
 //! `forget`: by name, or by a policy that says why it keeps what it keeps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::cli::table::{Kind, Table};
 use crate::evidence;
 use crate::format::source::Source;
 use crate::guard;
+use crate::logbook::TOMBSTONES_FIELD;
 use crate::plan::{Plan, PlanError, Retention, nearest};
 use crate::repo::Repo;
 use crate::repo::documents::Snapshot;
@@ -301,7 +302,10 @@ fn undo(
     let ids: Vec<SnapshotId> = found.iter().map(|snapshot| snapshot.id).collect();
     let reason = args.reason.as_deref().map(|reason| Name::from(reason).shown());
     // told first: a tombstone that is gone without a record looks like one that somebody took away
-    context.record(repo, key, "remember", json!({"snapshots": ids, "reason": reason}));
+    let tombstone = |id: &SnapshotId| Some((*id, repo.tombstone_hash(*id)?));
+    let tombstones: BTreeMap<_, _> = ids.iter().filter_map(tombstone).collect();
+    let body = json!({"snapshots": ids, "reason": reason, TOMBSTONES_FIELD: tombstones});
+    context.record(repo, key, "remember", body);
     for &id in &ids {
         repo.remember(id)?;
     }

@@ -18,7 +18,7 @@ use crate::cli::json::object;
 use crate::format::snapshot::Document;
 use crate::repo::documents::Snapshot;
 use crate::restore::{
-    Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
+    Loss, Mode, Options, Overwrite, Owner, Placement, Report, RestoreError, Selection, place, restore,
 };
 use crate::sys::host::worker_count;
 
@@ -144,6 +144,10 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, CommandError> 
     let began = Instant::now();
     let report = restore(&repo, snapshot, &placements, &options, &*observer)?;
     drop(observer);
+    if report.is_nothing() && report.losses.contains_key(&Loss::Device) {
+        let text = "the snapshot has nothing there but devices, and they were not made";
+        return Err(CommandError::new(Exit::Failed, text).next("give --devices, as root"));
+    }
     if report.is_nothing() {
         if !options.selection.is_everything() {
             return Err(nothing_selected(args));

@@ -66,6 +66,25 @@ fn a_root_that_is_not_there_yet_is_made_in_what_goes() {
     assert!(run.stderr.contains("1: removed"), "{}", run.stderr);
 }
 
+// found by review: it was an end of everything, with nothing said of what was restored and what was not
+#[test]
+fn a_root_behind_a_link_in_another_costs_the_others_nothing() {
+    let env = TestEnv::new();
+    for (path, content) in [("w/x/f", "1"), ("w/d/g", "2"), ("w/y/h", "3")] {
+        env.write(path, content);
+    }
+    std::os::unix::fs::symlink("../d", env.path("w/x/l")).unwrap();
+    env.ok(["snapshot", &env.arg("w/x"), &env.arg("w/x/l"), &env.arg("w/y")]);
+    let run = env.run(["restore", &format!("latest:{}", env.arg("w")), "--target", &env.arg("out")]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("by itself to another directory"), "{}", run.stderr);
+    assert_eq!(fs::read(env.path("out/y/h")).unwrap(), b"3");
+    assert!(env.path("out/x/l").is_symlink() && !env.path("out/d").exists());
+    let by_itself = format!("latest:{}", env.arg("w/x/l"));
+    env.ok(["restore", &by_itself, "--target", &env.arg("alone")]);
+    assert_eq!(fs::read(env.path("alone/g")).unwrap(), b"2");
+}
+
 #[test]
 fn a_root_in_another_waits_for_what_is_being_written() {
     let env = TestEnv::new();

@@ -277,6 +277,32 @@ fn a_directory_with_something_in_it_makes_no_room_unless_told() {
     assert!(env.path("app/x/precious/data").exists());
 }
 
+// found by review: a directory restored there spared it, a file did not
+#[test]
+fn what_was_left_out_is_not_removed_for_a_file_by_itself() {
+    let env = TestEnv::new();
+    env.write("t/f", "file");
+    env.ok(["snapshot", "-e", "*.log", &env.arg("t")]);
+    fs::remove_file(env.path("t/f")).unwrap();
+    env.write("t/f/i.log", "kept");
+    let what = format!("latest:{}", env.arg("t/f"));
+    let target = env.arg("t");
+    let run = env.run(["restore", &what, "--target", &target, "--in-place", "--delete", "--delete-most"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(env.path("t/f/i.log").exists());
+    env.ok([
+        "restore",
+        &what,
+        "--target",
+        &target,
+        "--in-place",
+        "--delete",
+        "--delete-most",
+        "--delete-excluded",
+    ]);
+    assert_eq!(fs::read(env.path("t/f")).unwrap(), b"file");
+}
+
 // found by review: a name that led to a file outside the target had that file changed, or given more names
 #[test]
 fn a_file_outside_the_target_is_not_changed_through_a_link() {
