@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::find;
+
 use crate::base::Exit;
 use crate::base::id::SnapshotId;
 use crate::base::name::Name;
@@ -80,6 +82,8 @@ impl<'s> Listed<'s> {
 #[derive(Serialize)]
 struct Answer<'s> {
     snapshots: Vec<Listed<'s>>,
+    // those of which the document cannot be read
+    unreadable: Vec<SnapshotId>,
 }
 
 /// Runs the command.
@@ -92,13 +96,14 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit, CommandError
     let found = listed(&snapshots, &args.filters.filters(context)?, args.all);
     let passed = evidence::last_passed(&repo)?;
     if context.json() {
-        context.document(&Answer { snapshots: found.iter().map(|s| Listed::new(s, &passed)).collect() })?;
+        let snapshots = found.iter().map(|s| Listed::new(s, &passed)).collect();
+        context.document(&Answer { snapshots, unreadable: context.unreadable() })?;
     } else if found.is_empty() {
         context.say("no snapshots");
     } else {
         context.print(&table(&found, &passed, context))?;
     }
-    Ok(Exit::Done)
+    Ok(find::ended(context, &[], false).unwrap_or(Exit::Done))
 }
 
 fn table(snapshots: &[&Snapshot], passed: &BTreeMap<SnapshotId, Passed>, context: &Context) -> String {

@@ -25,7 +25,10 @@ use crate::verify::{Depth, LostPath, Options, Problem, Report, Selection, Severi
 /// logbook, and whether every pack is there. The exit status is 40 if something is damaged or missing.
 #[derive(clap::Args)]
 pub struct VerifyArgs {
-    /// Only these snapshots and what they need
+    /// Only these snapshots: of manifests and packs only what they need is read
+    ///
+    /// Whether the repository's other objects are there and are themselves (documents, indexes, the logbook, packs that an index
+    /// names) is looked at all the same.
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<OsString>,
     /// Read every stored byte and compare it with its hash
