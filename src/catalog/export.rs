@@ -1,6 +1,6 @@
 //! A snapshot, or a part of it, as an ordinary tar archive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use super::above::{Above, Holder};
@@ -72,8 +72,10 @@ pub fn export(
 ) -> std::result::Result<Outcome, ExportError> {
     observer.event(Event::Started { step: Step::Export, bytes: None });
     let mut outcome = Outcome::default();
+    let mut others = Others::of(parts);
     for part in parts {
         let mut archive = Archive {
+            others: &mut others,
             out,
             content: &mut readers.content,
             outcome: &mut outcome,
@@ -105,7 +107,37 @@ fn member_path(root: &[u8], path: &[u8], entry: &Entry) -> Vec<u8> {
     name
 }
 
+// What other parts have at the tops of parts.
+#[derive(Default)]
+struct Others {
+    tops: HashSet<Vec<u8>>,
+    // of those, where something is that is no directory
+    taken: HashSet<Vec<u8>>,
+}
+
+impl Others {
+    fn of(parts: &[Part<'_>]) -> Self {
+        let tops = parts.iter().map(|part| absolute(&part.root.path.0, &part.top));
+        // one by itself has no others
+        Self { tops: if parts.len() > 1 { tops.collect() } else { HashSet::new() }, ..Self::default() }
+    }
+
+    fn have(&self, root: &[u8], entry: &Entry) -> bool {
+        !self.taken.is_empty() && self.taken.contains(&absolute(root, &entry.path))
+    }
+
+    fn add(&mut self, root: &[u8], entry: &Entry) {
+        if entry.stat.kind != Type::Dir && !self.tops.is_empty() {
+            let path = absolute(root, &entry.path);
+            if self.tops.contains(&path) {
+                self.taken.insert(path);
+            }
+        }
+    }
+}
+
 struct Archive<'a, 'r> {
+    others: &'a mut Others,
     out: &'a mut dyn Write,
     content: &'a mut ChunkReader<'r>,
     outcome: &'a mut Outcome,
@@ -132,6 +164,13 @@ impl Archive<'_, '_> {
             match reader.next_entry() {
                 Ok(None) => return Ok(found),
                 Ok(Some(entry)) if is_within_subtree(&entry.path, &part.top) => {
+                    if !found && entry.stat.kind == Type::Dir && self.others.have(root, &entry) {
+                        self.refuse(
+                            &absolute(root, &entry.path),
+                            "another root has a link or a file in its place; export it by itself",
+                        );
+                        return Ok(true);
+                    }
                     found = true;
                     self.add_or_leave_out(root, &entry)?;
                 }
@@ -157,14 +196,15 @@ impl Archive<'_, '_> {
             Holder::Directory => None,
             // its directory may be in what was lost
             Holder::Missing if !self.is_whole => None,
-            Holder::Missing => Some("is not in the manifest"),
-            Holder::Other => Some("is no directory in the manifest"),
+            Holder::Missing => Some("the directory that holds it is not in the manifest"),
+            Holder::Other => Some("the directory that holds it is no directory in the manifest"),
         };
         if let Some(why) = refused {
             self.refuse(&absolute(root, &entry.path), why);
             return Ok(());
         }
         self.above.enter(&entry.path, entry.stat.kind);
+        self.others.add(root, entry);
         let bytes = match self.add(&member_path(root, &entry.path, entry), entry)? {
             Added::Whole(bytes) => bytes,
             Added::Damaged(error) => {
@@ -180,7 +220,7 @@ impl Archive<'_, '_> {
     fn refuse(&mut self, path: &[u8], why: &str) {
         self.outcome.refused += 1;
         let subject = Name(path.to_vec());
-        let text = format!("{}: left out: the directory that holds it {why}", subject.shown());
+        let text = format!("{}: left out: {why}", subject.shown());
         self.observer.event(Event::Notice(&Notice { code: "no-parent", subject: Some(subject), text }));
     }
 

@@ -80,6 +80,11 @@ fn a_root_behind_a_link_in_another_costs_the_others_nothing() {
     assert!(run.stderr.contains("by itself to another directory"), "{}", run.stderr);
     assert_eq!(fs::read(env.path("out/y/h")).unwrap(), b"3");
     assert!(env.path("out/x/l").is_symlink() && !env.path("out/d").exists());
+    // an archive cannot hold both either
+    let tar = env.run(["export", "latest"]);
+    let has = |name: &[u8]| tar.raw.windows(name.len()).any(|bytes| bytes == name);
+    assert_eq!(tar.code, 3, "{}", tar.stderr);
+    assert!(has(b"w/x/l") && has(b"w/y/h") && !has(b"w/x/l/g"), "{}", tar.stderr);
     let by_itself = format!("latest:{}", env.arg("w/x/l"));
     env.ok(["restore", &by_itself, "--target", &env.arg("alone")]);
     assert_eq!(fs::read(env.path("alone/g")).unwrap(), b"2");
