@@ -26,8 +26,7 @@ pub fn report(
     loaded: &Loaded,
     absent: BadChunks,
     documents: &[(SnapshotId, Document)],
-    survey: Survey,
-    mut states: States,
+    (survey, mut states): (Survey, States),
     found: &mut Vec<Problem>,
     observer: &dyn Observer,
 ) -> Result<()> {

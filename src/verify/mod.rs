@@ -138,7 +138,7 @@ fn run(repo: &Repo, options: &Options, observer: &dyn Observer) -> Result<Report
     };
     let proved = packs::proved(&loaded.index, &read);
     rules::index::mark_needed(&loaded.index, &survey.chosen, &mut found);
-    impact::report(repo, &loaded, absent, &documents, survey, read, &mut found, observer)?;
+    impact::report(repo, &loaded, absent, &documents, (survey, read), &mut found, observer)?;
     let coverage = select::coverage(repo, &loaded.index, &proofs, &proved);
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity()));
     Ok(Report {

@@ -94,7 +94,7 @@ fn a_root_behind_a_link_in_another_costs_the_others_nothing() {
 fn a_root_in_another_waits_for_what_is_being_written() {
     let env = TestEnv::new();
     let noise =
-        |seed: usize| (0..1_500_000usize).map(|n| ((n * 7 + seed) * 2_654_435_761 >> 13) as u8).collect();
+        |seed: usize| (0..1_500_000usize).map(|n| (((n * 7 + seed) * 2_654_435_761) >> 13) as u8).collect();
     for n in 0..12 {
         let content: Vec<u8> = noise(n * 1_000_003);
         env.write(&format!("w/b/f{n}"), content);
