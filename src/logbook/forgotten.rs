@@ -31,9 +31,9 @@ fn undoes(undo: (&Logged, &Record), forget: (&Logged, &Record), id: SnapshotId) 
     if undo.0.writer == forget.0.writer {
         return undo.0.sequence > forget.0.sequence;
     }
-    match tombstone(undo.1, id) {
-        Some(hash) => tombstone(forget.1, id) == Some(hash),
-        None => undo.1.at >= forget.1.at,
+    match (tombstone(undo.1, id), tombstone(forget.1, id)) {
+        (Some(undone), Some(hash)) => undone == hash,
+        _ => undo.1.at >= forget.1.at,
     }
 }
 

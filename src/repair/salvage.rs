@@ -211,7 +211,8 @@ impl<'w> Salvage<'w> {
                 }
             }
             // most of what only looks like one ends here, and costs little
-            if self.decoder.decode_beginning(stored, BLOCK as u64, &mut self.raw).is_err() {
+            let begins = self.decoder.decode_beginning(stored, BLOCK as u64, &mut self.raw).is_ok();
+            if !begins || head_of(&self.raw).is_none() {
                 at += MAGIC.len() as u64;
                 continue;
             }
@@ -271,17 +272,19 @@ fn padding_is_zero(info: &FrameInfo, raw: &[u8]) -> bool {
     })
 }
 
+/// The chunk that a block is the header of.
+fn head_of(head: &[u8]) -> Option<(ChunkId, u32)> {
+    let digits = head.get(124..135)?.iter().try_fold(0u32, |n, d| {
+        n.checked_mul(8)?.checked_add(u32::from(d.wrapping_sub(b'0')).checked_rem(8)?)
+    });
+    let (id, size) = (from_hex(&head[..64]).map(ChunkId)?, digits?);
+    (head == header(&id, size)).then_some((id, size))
+}
+
 /// The members at the beginning of a decoded frame, the table left out.
 fn members_of(raw: &[u8], manifests: &mut bool) -> Vec<(ChunkId, u32)> {
     let (mut at, mut found) = (0, Vec::new());
-    while let Some(head) = raw.get(at..at + BLOCK) {
-        let digits = head[124..135].iter().try_fold(0u32, |n, d| {
-            n.checked_mul(8)?.checked_add(u32::from(d.wrapping_sub(b'0')).checked_rem(8)?)
-        });
-        let (Some(id), Some(size)) = (from_hex(&head[..64]).map(ChunkId), digits) else { break };
-        if head != header(&id, size) {
-            break;
-        }
+    while let Some((id, size)) = raw.get(at..at + BLOCK).and_then(head_of) {
         let start = at + BLOCK;
         at += member_len(size as usize);
         let Some(content) = raw.get(start..start + size as usize) else { break };

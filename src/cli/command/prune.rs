@@ -179,7 +179,7 @@ impl From<PruneError> for CommandError {
             PruneError::Refused(refusals) => {
                 let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
                 Self::new(Exit::Failed, format!("nothing was removed: {}", all.join("; ")))
-                    .next("lifeboat verify says what is damaged; lifeboat repair mends what can be mended")
+                    .next("lifeboat verify says what is damaged; lifeboat repair mends what can be mended, and sets documents aside that cannot be read with --unreadable-documents")
             }
             PruneError::Outdated | PruneError::Slept(_) => {
                 Self::of(Exit::Failed, &error).next("run it again")

@@ -303,9 +303,14 @@ pub fn choose_but<'s>(
         let is_meant = |id: &&SnapshotId| {
             matches!(&error, SelectError::Unknown { prefix } if id.to_hex().starts_with(prefix))
         };
+        let next = "lifeboat verify says what is damaged and how it is mended";
+        if let (SelectError::NoneMatch { .. }, Some(id)) = (&error, unreadable.first()) {
+            let text = format!("{error}; {} is there, cannot be read, and may be the one that is meant", id.short());
+            return CommandError::new(Exit::Damage, text).next(next);
+        }
         let Some(id) = unreadable.iter().find(is_meant) else { return error.into() };
         let text = format!("snapshot {} is there, but its document is damaged and cannot be read", id.short());
-        CommandError::new(Exit::Damage, text).next("lifeboat verify says what is damaged and how it is mended")
+        CommandError::new(Exit::Damage, text).next(next)
     })?;
     if !matches!(wanted, Wanted::Id(_)) {
         be_sure(found, snapshots, unreadable)?;

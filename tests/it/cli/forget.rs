@@ -247,6 +247,11 @@ fn a_document_that_cannot_be_read_makes_the_list_of_snapshots_not_whole() {
     let run = env.run(["snapshots", "--json"]);
     assert_eq!(run.code, 40, "{}", run.stderr);
     assert!(run.stdout.contains(&format!("\"unreadable\":[\"{id}\"]")), "{}", run.stdout);
+    // it may be the one with the tag
+    let run = env.run(["show", "@tag"]);
+    assert_eq!(run.code, 40, "{}", run.stderr);
+    let run = env.run(["prune"]);
+    assert!(run.code != 0 && run.stderr.contains("--unreadable-documents"), "{}", run.stderr);
     let run = env.run(["repair"]);
     assert_eq!(run.code, 40, "{}", run.stderr);
     assert!(run.stderr.contains("--unreadable-documents"), "{}", run.stderr);
