@@ -6,6 +6,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod name;
+pub mod pattern;
 pub mod size;
 pub mod time;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use ignore::gitignore::Gitignore;
 
 use crate::base::name::shown;
-use crate::tree::pattern;
+use crate::base::pattern;
 
 /// A pattern for paths.
 #[derive(Debug)]

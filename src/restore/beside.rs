@@ -178,7 +178,8 @@ impl<'o> Run<'o, '_> {
     /// True if what SQLite has beside a name must go when this entry comes there. Nothing but a database costs a look, and
     /// nothing is read where nothing lies beside it.
     pub(super) fn clears_beside(&self, dir: &Directory<'o>, name: &[u8], entry: &Entry) -> bool {
-        if entry.stat.kind != Type::File || dir.fresh {
+        // where nothing was, what lies beside it is the snapshot's
+        if entry.stat.kind != Type::File || dir.fresh || !self.merges {
             return false;
         }
         if entry.database {

@@ -7,8 +7,8 @@ use ignore::gitignore::Gitignore;
 use super::Placement;
 use super::tree::split;
 use crate::base::Name;
+use crate::base::pattern;
 use crate::format::manifest::ROOT;
-use crate::tree::pattern;
 use crate::tree::walk::join;
 
 /// What the paths of a placement's entries count from.

@@ -81,6 +81,8 @@ pub struct Run<'o, 'j> {
     pub(super) leaders: HashMap<Vec<u8>, Leader>,
     /// Inodes of several names that stay as they are, and how many of the names were met in the target.
     pub(super) kept_names: HashMap<(u64, u64), u64>,
+    /// True if the placement is restored over what is there.
+    pub(super) merges: bool,
     /// True once all of the placement was met.
     pub(super) is_all_met: bool,
     // of a dry run
@@ -144,6 +146,7 @@ pub fn run(
             leaders: HashMap::new(),
             kept_names: HashMap::new(),
             is_all_met: false,
+            merges: false,
             names: Names::default(),
         };
         let done = run.all(chunks, snapshot, placements);
@@ -190,6 +193,7 @@ impl<'o> Run<'o, '_> {
             self.leaders.clear();
             self.kept_names.clear();
             self.is_all_met = false;
+            self.merges = is_nested || !matches!(self.options.mode, Mode::Fresh);
             self.workers.forget_links();
             self.bases = Bases::of(&root.path.0, placement);
             self.begin_nested(snapshot, placement, &placements[number + 1..])?;

@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 
 use crate::base::Name;
 use crate::base::name::shown;
-use crate::tree::pattern;
+use crate::base::pattern;
 
 /// The file that marks a cache directory (<https://bford.info/cachedir/>).
 pub const CACHE_TAG: &str = "CACHEDIR.TAG";

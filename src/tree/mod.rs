@@ -3,6 +3,5 @@
 
 pub mod exclude;
 pub mod live;
-pub mod pattern;
 pub mod remove;
 pub mod walk;

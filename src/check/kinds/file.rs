@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::super::config::File;
 use super::super::run::Context;
 use super::super::verdict::{Found, evidence};
+use crate::base::pattern;
 use crate::base::size;
 use crate::base::time::Timestamp;
-use crate::tree::pattern;
 
 /// More entries are not looked through.
 const MOST: usize = 1_000_000;
