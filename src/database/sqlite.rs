@@ -30,6 +30,8 @@ use crate::base::name::Name;
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// What SQLite puts beside a database: log, its shared index, rollback journal.
 pub const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+// Of those, the log and the journal: what is in them may not be in the database's own file.
+const LOGS: [&[u8]; 2] = [b"-wal", b"-journal"];
 /// A database has at least this many bytes, and a multiple of them: the smallest page.
 pub const PAGE: u64 = 512;
 /// So long a writer that holds the database alone is waited for.
@@ -126,7 +128,7 @@ pub fn is_database(file: impl AsFd, size: u64) -> io::Result<bool> {
 
 /// True for the name of a log or a journal, which hold what may not be in the database's own file.
 pub fn is_log(path: &[u8]) -> bool {
-    [&b"-wal"[..], b"-journal"].iter().any(|suffix| path.ends_with(suffix))
+    LOGS.iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// When the log or journal of a database in an open directory was written to last, if something is in it: then the
@@ -137,7 +139,7 @@ pub fn log_written(dir: impl AsFd, name: &[u8]) -> Option<(i64, u32)> {
         let found = rustix::fs::statat(dir.as_fd(), &beside[..], AtFlags::SYMLINK_NOFOLLOW).ok()?;
         (found.st_size > 0).then_some((found.st_mtime, found.st_mtime_nsec as u32)) // below 10^9
     };
-    [&b"-wal"[..], b"-journal"].iter().filter_map(written).max()
+    LOGS.iter().filter_map(written).max()
 }
 
 /// The path by which SQLite can open `name` in an open directory.

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::spare::{LeftOut, Spared};
-use super::{Placement, RestoreError};
+use super::tree::Run;
+use super::{Mode, Placement, RestoreError};
 use crate::base::name::is_within;
 use crate::format::manifest::ROOT;
+use crate::repo::documents::Snapshot;
 use crate::tree::walk::join;
 
 /// What lies in the current placement and is that of another.
@@ -98,6 +100,32 @@ impl Nested {
             spared.add(path, top);
         }
         spared
+    }
+}
+
+impl Run<'_, '_> {
+    /// Finds out what of the current placement is a later one's.
+    ///
+    /// # Errors
+    /// If the rules of what was left out make no sense.
+    pub(super) fn begin_nested(
+        &mut self,
+        snapshot: &Snapshot,
+        placement: &Placement,
+        later: &[Placement],
+    ) -> Result<(), RestoreError> {
+        let mut nested = std::mem::take(&mut self.nested);
+        let selection = &self.options.selection;
+        let deletes = matches!(self.options.mode, Mode::InPlace { delete: true, .. });
+        let matters = deletes && selection.is_everything_else() && selection.deletes_left_out();
+        let left_out = |other: &Placement| {
+            let root = snapshot.document.roots.get(other.root).filter(|_| matters);
+            let rules = root.map(|root| LeftOut::by_rules(&snapshot.document, root)).transpose();
+            rules.map_err(|why| self.nothing_removed(&why))
+        };
+        nested.begin(placement, later, left_out)?;
+        self.nested = nested;
+        Ok(())
     }
 }
 

@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use super::RestoreError;
+use super::tree::Run;
 use crate::base::Name;
 use crate::format::manifest::{ROOT, Type};
 use crate::format::snapshot::{Document, MAX_PROBLEMS, Root, UNSAVED};
+use crate::repo::documents::Snapshot;
 use crate::tree::exclude::{self, Excludes};
 use crate::tree::walk::{Visit, join};
 
@@ -113,5 +116,33 @@ impl LeftOut {
         let path = join(if self.root == b"/" { b"" } else { &self.root }, relative);
         let within = |top: &[u8]| path.strip_prefix(top).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
         self.unread.iter().any(|unread| within(&unread.0))
+    }
+}
+
+impl Run<'_, '_> {
+    /// What of the root a deletion spares; `None` where nothing is deleted.
+    ///
+    /// # Errors
+    /// If the rules of what was left out make no sense.
+    pub(super) fn left_out(
+        &self,
+        snapshot: &Snapshot,
+        root: &Root,
+        delete: bool,
+    ) -> Result<Option<LeftOut>, RestoreError> {
+        let selection = &self.options.selection;
+        if !delete || !selection.is_everything_else() {
+            return Ok(None);
+        }
+        if selection.deletes_left_out() {
+            return Ok(Some(LeftOut::default()));
+        }
+        LeftOut::of(&snapshot.document, root).map(Some).map_err(|why| self.nothing_removed(&why))
+    }
+
+    /// The error where those rules make no sense.
+    pub(super) fn nothing_removed(&self, why: &str) -> RestoreError {
+        let target = Name::from(self.options.target.as_os_str());
+        RestoreError::Target { target, why: format!("nothing was removed: {why}") }
     }
 }

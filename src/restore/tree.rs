@@ -21,7 +21,6 @@ use super::own::identity;
 use super::patterns::Bases;
 use super::report::{Collector, Report};
 use super::settled::{Passed, settled};
-use super::spare::LeftOut;
 use super::stack::Stack;
 use super::target::{in_repository, open_target, own, remove_made, target_error};
 use super::worker::Workers;
@@ -219,49 +218,6 @@ impl<'o> Run<'o, '_> {
             self.flush_links()?;
         }
         Ok(())
-    }
-
-    // What of the current placement is a later one's.
-    fn begin_nested(
-        &mut self,
-        snapshot: &Snapshot,
-        placement: &Placement,
-        later: &[Placement],
-    ) -> Result<(), RestoreError> {
-        let mut nested = std::mem::take(&mut self.nested);
-        let selection = &self.options.selection;
-        let deletes = matches!(self.options.mode, Mode::InPlace { delete: true, .. });
-        let matters = deletes && selection.is_everything_else() && selection.deletes_left_out();
-        let left_out = |other: &Placement| {
-            let root = snapshot.document.roots.get(other.root).filter(|_| matters);
-            let rules = root.map(|root| LeftOut::by_rules(&snapshot.document, root)).transpose();
-            rules.map_err(|why| self.nothing_removed(&why))
-        };
-        nested.begin(placement, later, left_out)?;
-        self.nested = nested;
-        Ok(())
-    }
-
-    // What of the root a deletion spares; `None` where nothing is deleted.
-    fn left_out(
-        &self,
-        snapshot: &Snapshot,
-        root: &Root,
-        delete: bool,
-    ) -> Result<Option<LeftOut>, RestoreError> {
-        let selection = &self.options.selection;
-        if !delete || !selection.is_everything_else() {
-            return Ok(None);
-        }
-        if selection.deletes_left_out() {
-            return Ok(Some(LeftOut::default()));
-        }
-        LeftOut::of(&snapshot.document, root).map(Some).map_err(|why| self.nothing_removed(&why))
-    }
-
-    fn nothing_removed(&self, why: &str) -> RestoreError {
-        let target = Name::from(self.options.target.as_os_str());
-        RestoreError::Target { target, why: format!("nothing was removed: {why}") }
     }
 
     /// Begins a placement: the directory that its top lies in.

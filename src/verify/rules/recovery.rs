@@ -1,6 +1,6 @@
 //! What a person needs who has no Lifeboat must be in every repository.
 
-use crate::base::id::{hex_of, sha256};
+use crate::base::id::name_of;
 use crate::repo::open::{EARLIER_RECOVERY, RECOVER_MD, RECOVER_PY};
 use crate::repo::{Repo, Result};
 use crate::store::{Key, StoreError};
@@ -22,14 +22,10 @@ pub fn check(repo: &Repo, found: &mut Vec<Problem>) -> Result<()> {
             Err(e) if e.is_of_the_object() => {}
             other => drop(other?),
         }
-        let is_ours = |bytes: Vec<u8>| bytes == content || EARLIER_RECOVERY.contains(&&*hex(&bytes));
+        let is_ours = |bytes: Vec<u8>| bytes == content || EARLIER_RECOVERY.contains(&&*name_of(&bytes));
         if !repo.store().read_all(&key, MAX).is_ok_and(is_ours) {
             found.push(Problem::RecoveryChanged { key });
         }
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    hex_of(&sha256(bytes)).iter().map(|&digit| char::from(digit)).collect()
 }
